@@ -1,0 +1,35 @@
+"""Non-stationary meta-RL environments, registered as ``M3PO/*``.
+
+Only strings are registered here: mujoco is imported when an env that needs it is made.
+"""
+
+from __future__ import annotations
+
+from gymnasium.envs.registration import WrapperSpec, registry
+from gymnasium.envs.registration import register as register_id
+
+HORIZON = 200
+"""Steps of an episode unless an id says otherwise."""
+
+ENTRY_POINTS = {
+    "M3PO/PointFwdBwd-v0": "m3po_envs.point:PointFwdBwdEnv",
+    "M3PO/PendulumRandomParams-v0": "m3po_envs.pendulum:PendulumRandomParamsEnv",
+    "M3PO/HalfCheetahFwdBwd-v0": "m3po_envs.half_cheetah:HalfCheetahFwdBwdEnv",
+}
+HORIZONS = {"M3PO/PointFwdBwd-v0": 100}
+
+
+def register() -> None:
+    """Register every id of this package with Gymnasium; registered ones are left alone."""
+    for env_id, entry_point in ENTRY_POINTS.items():
+        if env_id not in registry:
+            register_id(
+                env_id,
+                entry_point=entry_point,
+                max_episode_steps=HORIZONS.get(env_id, HORIZON),
+                additional_wrappers=(
+                    WrapperSpec(
+                        "PreviousActionReward", "m3po_bench.wrappers:PreviousActionReward", {}
+                    ),
+                ),
+            )

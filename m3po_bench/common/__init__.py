@@ -1,0 +1,1 @@
+"""Parts that agents share, one concept a file."""
