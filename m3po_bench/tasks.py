@@ -21,7 +21,7 @@ class Task:
     """One setting of everything that may vary.
 
     Attributes:
-        params: The values, in the order of the distribution's ``names``; their units are given there.
+        params: The values, in the order of the distribution's ``names``.
         index: Position in a finite distribution's list; -1 for a task drawn from a range.
     """
 
@@ -35,21 +35,22 @@ class Task:
 
 
 class TaskDistribution(Protocol):
-    """Where tasks come from.
-
-    Attributes:
-        names: One name per entry of ``Task.params``.
-        low: Smallest values, shape (n_params,).
-        high: Largest values, shape (n_params,).
-    """
-
-    names: tuple[str, ...]
+    """Where tasks come from."""
 
     @property
-    def low(self) -> Array: ...
+    def names(self) -> tuple[str, ...]:
+        """One name per entry of ``Task.params``."""
+        ...
 
     @property
-    def high(self) -> Array: ...
+    def low(self) -> Array:
+        """Smallest values, shape (n_params,)."""
+        ...
+
+    @property
+    def high(self) -> Array:
+        """Largest values, shape (n_params,)."""
+        ...
 
     def sample(self, rng: np.random.Generator, other_than: Task | None = None) -> Task:
         """Draw a task; one that differs from ``other_than`` if that is given."""
@@ -106,7 +107,9 @@ class FiniteTasks:
         """See ``TaskDistribution.parse``; a float such as ``-1.0`` means a task of one value."""
         if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
             if not 0 <= value < len(self.values):
-                raise ValueError(f"task {value} is not one of the indices 0..{len(self.values) - 1}")
+                raise ValueError(
+                    f"task {value} is not one of the indices 0..{len(self.values) - 1}"
+                )
             return Task(self.values[int(value)], int(value))
         params = _params(value, self.names)
         for index, known in enumerate(self.values):

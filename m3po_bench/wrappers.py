@@ -77,7 +77,8 @@ class ObservationLayout:
 
     def with_history(self, action_dim: int) -> ObservationLayout:
         """This layout with the three history blocks on its right."""
-        return self.with_blocks((PREVIOUS_ACTION, action_dim), (PREVIOUS_REWARD, 1), (FIRST_STEP, 1))
+        history = (PREVIOUS_ACTION, action_dim), (PREVIOUS_REWARD, 1), (FIRST_STEP, 1)
+        return self.with_blocks(*history)
 
 
 def layout_of(env: Any) -> ObservationLayout:
@@ -147,6 +148,10 @@ class PreviousActionReward(
         self.observation_space = history_space(observation, action)
         self._dtype = cast(Any, observation.dtype)
         self._first = np.concatenate([np.zeros(action.shape[0] + 1), [1.0]]).astype(self._dtype)
+        # gym.make keeps the time limit in a wrapper, where a meta-env that draws the changes of
+        # a whole episode cannot see it.
+        if hasattr(env.unwrapped, "horizon") and env.spec and env.spec.max_episode_steps:
+            env.unwrapped.horizon = env.spec.max_episode_steps
 
     @property
     def observation_layout(self) -> ObservationLayout:
@@ -164,7 +169,7 @@ class PreviousActionReward(
     def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step; see ``gymnasium.Env.step``."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        tail = np.append(action, (reward, 0.0)).astype(self._dtype)
+        tail = np.append(action, (float(reward), 0.0)).astype(self._dtype)
         return np.concatenate([obs, tail]), reward, terminated, truncated, info
 
 
@@ -177,11 +182,9 @@ class ObserveTask(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConst
     def __init__(self, env: gym.Env[Array, Array]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
-        tasks = env.get_wrapper_attr("tasks")
-        self.observation_space = extended_space(
-            check_flat(env.observation_space), tasks.low, tasks.high
-        )
-        self._width = len(tasks.names)
+        self._width = len(env.get_wrapper_attr("tasks").names)
+        bound = np.full(self._width, np.inf)
+        self.observation_space = extended_space(check_flat(env.observation_space), -bound, bound)
 
     @property
     def observation_layout(self) -> ObservationLayout:

@@ -1,0 +1,313 @@
+"""The part that every meta-environment shares: tasks, when they change, who may see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, SupportsFloat
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from m3po_bench.registry import unknown_name
+from m3po_bench.tasks import FiniteTasks, Task, TaskDistribution
+from m3po_bench.wrappers import (
+    OBSERVATION,
+    TASK,
+    TASK_CHANGED,
+    ObservationLayout,
+    check_flat,
+    extended_space,
+)
+from m3po_envs import HORIZON, HORIZONS
+from m3po_envs.schedules import Change, Schedule, parse_schedule
+from m3po_envs.splits import SPLITS, Episode, load_episodes
+
+Array = NDArray[np.float64]
+
+VISIBILITIES = ("hidden", "notified", "oracle")
+OPTIONS = ("task", "schedule", "change_seed", "episode")
+
+
+class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
+    """Turns a Gymnasium env, named after it in the bases, into a meta-environment.
+
+    A subclass sets ``env_id`` and ``distributions``, implements ``_apply`` and ``reward``, and
+    calls this ``__init__`` after the body's. Actions are in [-1, 1] and rescaled to the body's.
+
+    A change at step t means that transition t, counted from 0, is the first under the new task.
+    It is applied at the end of transition t - 1, whose observation and ``info`` therefore
+    describe the new task already.
+
+    ``info``, on reset and step, is flat and numeric:
+
+    | key                  | value                                                             |
+    |----------------------|-------------------------------------------------------------------|
+    | `task_id`            | position in a finite family's list, else a counter of tasks met   |
+    | `task_changed`       | 1 if the next transition is the first under a new task, else 0    |
+    | `steps_since_change` | transitions since the last change, or since the reset             |
+    | `n_changes`          | changes in this episode so far                                    |
+    | `task`               | the values in force for the next transition, shape (n_params,)    |
+
+    ``reset`` takes, beside ``seed``, these ``options``:
+
+    | option        | effect                                                                   |
+    |---------------|--------------------------------------------------------------------------|
+    | `task`        | first task of this and later episodes, until the next one; None frees it |
+    | `schedule`    | schedule of this and later episodes, until the next one; None frees it   |
+    | `change_seed` | seed of this episode's change list                                       |
+    | `episode`     | plays that frozen episode of the split `test` or `ood`                   |
+    """
+
+    env_id: ClassVar[str]
+    distributions: ClassVar[Mapping[str, TaskDistribution]]
+    """Tasks of the splits ``train`` (also used by ``test``) and, where there are any, ``ood``."""
+
+    horizon: int
+    """Transitions for which changes are drawn: the time limit, which ``gym.make`` keeps in a
+    wrapper; ``PreviousActionReward`` passes it on."""
+
+    def __init__(
+        self,
+        schedule: str | Mapping[str, Any] = "hazard",
+        split: str = "train",
+        visibility: str = "hidden",
+    ) -> None:
+        if split not in SPLITS:
+            raise unknown_name("split", split, SPLITS)
+        if visibility not in VISIBILITIES:
+            raise unknown_name("visibility", visibility, VISIBILITIES)
+        self._next_change = -1
+        self.horizon = HORIZONS.get(self.env_id, HORIZON)
+        self.split = split
+        self.visibility = visibility
+        self._own_schedule = self._schedule = parse_schedule(schedule)
+        self._tasks = self._tasks_of(split)
+        self._episodes = () if split == "train" else load_episodes(self.env_id, split)
+        self._forced_task: Task | None = None
+        self._life_task: Task | None = None
+        self._interrupted: np.random.Generator | None = None
+        self._ids: dict[tuple[float, ...], int] = {}
+        self._set_spaces()
+
+    def _tasks_of(self, split: str) -> TaskDistribution:
+        if split == "ood" and "ood" not in self.distributions:
+            tasks = self.distributions["train"]
+            shown = f", {tasks.values}," if isinstance(tasks, FiniteTasks) else ""
+            raise ValueError(
+                f"{self.env_id} has no split 'ood': its tasks{shown} are all there is; "
+                "nearest: split='test' with another schedule"
+            )
+        return self.distributions["ood" if split == "ood" else "train"]
+
+    def _set_spaces(self) -> None:
+        body, action = check_flat(self.observation_space), check_flat(self.action_space)
+        center, half = (action.high + action.low) / 2, (action.high - action.low) / 2
+        self._rescale = None if np.all(center == 0) and np.all(half == 1) else (center, half)
+        self.action_space = spaces.Box(-1.0, 1.0, action.shape, np.float32)
+        layout = ObservationLayout(((OBSERVATION, int(body.shape[0])),))
+        if self.visibility == "notified":
+            layout = layout.with_blocks((TASK_CHANGED, 1))
+            self.observation_space = extended_space(body, np.zeros(1), np.ones(1))
+        elif self.visibility == "oracle":
+            layout = layout.with_blocks((TASK, len(self._tasks.names)))
+            # Unbounded, so that the space is the same for all splits and forced tasks.
+            bound = np.full(len(self._tasks.names), np.inf)
+            self.observation_space = extended_space(body, -bound, bound)
+        self._layout = layout
+        self._dtype: Any = body.dtype
+
+    @property
+    def observation_layout(self) -> ObservationLayout:
+        """The body's columns, then what ``visibility`` adds."""
+        return self._layout
+
+    @property
+    def tasks(self) -> TaskDistribution:
+        """Where this split's tasks come from."""
+        return self._tasks
+
+    @property
+    def task(self) -> Task:
+        """The task in force for the next step."""
+        return self._task
+
+    @property
+    def first_task(self) -> Task:
+        """The task of the episode's start."""
+        return self._first_task
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule in force."""
+        return self._schedule
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """All changes of this episode, past and to come."""
+        return self._changes
+
+    @property
+    def episodes(self) -> tuple[Episode, ...]:
+        """The frozen episodes of the split ``test`` or ``ood``; none for ``train``."""
+        return self._episodes
+
+    def _apply(self, task: Task) -> None:
+        """Put a task in force in the body."""
+        raise NotImplementedError
+
+    def terminated(
+        self, obs: NDArray[Any], action: NDArray[Any], next_obs: NDArray[Any]
+    ) -> NDArray[np.bool_]:
+        """Whether each transition ends its episode, shape (n,); here none ever does.
+
+        Args:
+            obs: Observations without any wrapper's columns, shape (n, obs_dim).
+            action: Actions in [-1, 1], shape (n, action_dim).
+            next_obs: Following observations, shape (n, obs_dim).
+        """
+        return np.zeros(len(next_obs), dtype=np.bool_)
+
+    def reward(
+        self,
+        obs: NDArray[Any],
+        action: NDArray[Any],
+        next_obs: NDArray[Any],
+        task: NDArray[Any],
+    ) -> Array:
+        """Rewards under given tasks, shape (n,); see ``m3po_bench.tasks.MetaEnv``."""
+        raise NotImplementedError
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Start an episode; see the class for ``options``.
+
+        Raises:
+            ValueError: If an option or its value is not known.
+        """
+        gym.Env.reset(self, seed=seed)
+        if seed is not None:  # a new life: the trajectory is to be a function of the seed
+            self._life_task = self._interrupted = None
+        first, changes = self._draw_episode(options or {})
+        self._begin_episode(first, changes)
+        obs, info = super().reset(seed=None, options=None)
+        return self._observe(obs), self._report(info)
+
+    def step(
+        self, action: NDArray[Any]
+    ) -> tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step; see ``gymnasium.Env.step``."""
+        if self._rescale is not None:
+            action = self._rescale[0] + self._rescale[1] * action
+        obs, reward, terminated, truncated, info = super().step(action)
+        self._step += 1
+        self._since += 1
+        self._changed = self._step == self._next_change
+        if self._changed:
+            self._advance()
+        return self._observe(obs), reward, terminated, truncated, self._report(info)
+
+    def _draw_episode(self, options: Mapping[str, Any]) -> tuple[Task, tuple[Change, ...]]:
+        """First task and changes of the next episode, from one integer of ``np_random``."""
+        for option in options:
+            if option not in OPTIONS:
+                raise unknown_name("reset option", option, OPTIONS)
+        if "task" in options:
+            task = options["task"]
+            self._forced_task = None if task is None else self._tasks.parse(task)
+        if "schedule" in options:
+            given = options["schedule"]
+            self._schedule = self._own_schedule if given is None else parse_schedule(given)
+        kept = self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)
+        free = bool(self._episodes) and kept is None and "change_seed" not in options
+        if free and "episode" not in options and self._interrupted is not None:
+            # The stream from which episodes are drawn goes on where a frozen one interrupted it.
+            self.np_random, self._interrupted = self._interrupted, None
+        drawn_seed = int(self.np_random.integers(2**63))
+        episode = self._frozen_episode(options, drawn_seed if free else None)
+        rng = np.random.default_rng(
+            episode.change_seed if episode else self._change_seed(options, drawn_seed)
+        )
+        drawn = self._tasks.sample(rng)  # also if not used: the change list is then the same
+        first = self._tasks.parse(episode.task) if episode else kept or drawn
+        if self._forced_task is None and self._life_task is None:
+            self._life_task = first
+        return first, self._schedule.changes(rng, self.horizon, self._tasks, first)
+
+    def _change_seed(self, options: Mapping[str, Any], drawn: int) -> int:
+        seed = options.get("change_seed", drawn)
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise ValueError(f"change_seed={seed!r}: expected a whole number, 0 or more")
+        return int(seed)
+
+    def _frozen_episode(self, options: Mapping[str, Any], drawn: int | None) -> Episode | None:
+        """The frozen episode to play, if any; from here on ``np_random`` follows its state seed."""
+        if "episode" in options:
+            index = self._checked_index(options)
+        elif drawn is not None:
+            index = int(np.random.default_rng(drawn).integers(len(self._episodes)))
+        else:
+            return None
+        if self._interrupted is None:
+            self._interrupted = self.np_random
+        self.np_random = np.random.default_rng(self._episodes[index].state_seed)
+        return self._episodes[index]
+
+    def _checked_index(self, options: Mapping[str, Any]) -> int:
+        index = options["episode"]
+        if not self._episodes:
+            raise ValueError(
+                f"episode={index!r}: split 'train' has no frozen episodes; make the env with "
+                "split='test'"
+            )
+        if options.get("task") is not None or "change_seed" in options:
+            raise ValueError(
+                f"episode={index!r} has a task and a change seed of its own; leave out 'task' "
+                "and 'change_seed'"
+            )
+        last = len(self._episodes) - 1
+        if not isinstance(index, (int, np.integer)) or not 0 <= index <= last:
+            raise ValueError(f"episode={index!r}: expected an index 0..{last}")
+        return int(index)
+
+    def _begin_episode(self, first: Task, changes: tuple[Change, ...]) -> None:
+        self._first_task, self._changes = first, changes
+        self._step = self._since = self._n_changes = 0
+        self._changed = False
+        self._next_change = changes[0].step if changes else -1
+        self._enter(first)
+
+    def _advance(self) -> None:
+        task = self._changes[self._n_changes].task
+        self._n_changes += 1
+        self._since = 0
+        left = self._changes[self._n_changes :]
+        self._next_change = left[0].step if left else -1
+        self._enter(task)
+
+    def _enter(self, task: Task) -> None:
+        self._task = task
+        self._vector = task.vector
+        self._task_id = self._id(task)
+        self._apply(task)
+
+    def _id(self, task: Task) -> int:
+        if task.index >= 0:
+            return task.index
+        return self._ids.setdefault(task.params, len(self._ids))
+
+    def _observe(self, obs: NDArray[Any]) -> NDArray[Any]:
+        if self.visibility == "hidden":
+            return obs
+        seen = self._vector if self.visibility == "oracle" else (float(self._changed),)
+        return np.concatenate([obs, np.asarray(seen, self._dtype)])
+
+    def _report(self, info: dict[str, Any]) -> dict[str, Any]:
+        info["task_id"] = self._task_id
+        info["task_changed"] = int(self._changed)
+        info["steps_since_change"] = self._since
+        info["n_changes"] = self._n_changes
+        info["task"] = self._vector.copy()
+        return info
