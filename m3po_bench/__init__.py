@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import m3po_baselines
 import m3po_envs
-from m3po_bench.registry import agent_names, load_plugins, make_agent, register_agent
+
+from m3po_bench.registry import (
+    AgentSpec,
+    agent_names,
+    load_plugins,
+    make_agent,
+    register_agent,
+)
 
 if TYPE_CHECKING:
     from m3po_bench.m3po.m3po import M3PO
@@ -27,6 +34,50 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-m3po_envs.register()
-m3po_baselines.register()
-load_plugins()
+_SMALL_NETS = {"net_arch": [64, 64], "state_dim": 16, "embedding": 32}
+_M3PO_PRESETS: dict[str, dict[str, Any]] = {
+    "quick": {
+        "learning_starts": 300,
+        "gradient_steps": 2,
+        "batch_size": 128,
+        "model_first_fit": 600,
+        "model_fit_steps": 60,
+        "policy_kwargs": {**_SMALL_NETS, "hidden": [64, 64], "reward_hidden": [64, 64]},
+    },
+    "tiny": {
+        "learning_starts": 50,
+        "gradient_steps": 1,
+        "batch_size": 16,
+        "rollouts_per_step": 10,
+        "rollout_every": 10,
+        "model_fit_every": 50,
+        "model_first_fit": 10,
+        "model_fit_steps": 5,
+        "model_windows": 4,
+        "model_window_length": 10,
+        "model_rows": 16,
+        "policy_kwargs": {
+            "net_arch": [16, 16], "state_dim": 4, "embedding": 8, "ensemble_size": 2,
+            "hidden": [16], "reward_hidden": [16],
+        },
+    },
+}  # fmt: skip
+
+
+def _register() -> None:
+    m3po_envs.register()
+    paper = "Hiraoka et al. 2021, arXiv 2006.02608"
+    entry_point = "m3po_bench.m3po.m3po:M3PO"
+    register_agent(AgentSpec("M3PO", entry_point, _M3PO_PRESETS, paper=paper))
+    memoryless = {
+        preset: {**_M3PO_PRESETS.get(preset, {}), "history": False}
+        for preset in ("default", "quick", "tiny")
+    }
+    register_agent(
+        AgentSpec("MBPO", entry_point, memoryless, paper="Janner et al. 2019, arXiv 1906.08253")
+    )
+    m3po_baselines.register()
+    load_plugins()
+
+
+_register()

@@ -87,12 +87,14 @@ class FiniteTasks:
     @property
     def low(self) -> Array:
         """Smallest value of each parameter."""
-        return np.min(np.asarray(self.values, dtype=np.float64), axis=0)
+        lowest: Array = np.min(np.asarray(self.values, dtype=np.float64), axis=0)
+        return lowest
 
     @property
     def high(self) -> Array:
         """Largest value of each parameter."""
-        return np.max(np.asarray(self.values, dtype=np.float64), axis=0)
+        highest: Array = np.max(np.asarray(self.values, dtype=np.float64), axis=0)
+        return highest
 
     def sample(self, rng: np.random.Generator, other_than: Task | None = None) -> Task:
         """Draw a task uniformly from the list, or from its others."""

@@ -2,6 +2,54 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from m3po_baselines.references import (
+        MemorylessSAC,
+        OracleSAC,
+        PreviousRewardSAC,
+        RandomAgent,
+    )
+
+_CLASSES = {
+    "MemorylessSAC": "m3po_baselines.references",
+    "OracleSAC": "m3po_baselines.references",
+    "PreviousRewardSAC": "m3po_baselines.references",
+    "RandomAgent": "m3po_baselines.references",
+}
+__all__ = ["MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "RandomAgent", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return getattr(import_module(_CLASSES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_SAC_PAPER = "Haarnoja et al. 2018, arXiv 1812.05905"
+_SMALL_SAC = {
+    "quick": {"policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 200, "batch_size": 128},
+    "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
+}
+
 
 def register() -> None:
-    """Register every agent of this package, and M3PO itself, by name."""
+    """Register every agent of this package by name."""
+    from m3po_bench.registry import AgentSpec, register_agent
+
+    references = "m3po_baselines.references"
+    for name, cls in (("SAC", "MemorylessSAC"), ("SAC-PrevReward", "PreviousRewardSAC")):
+        register_agent(AgentSpec(name, f"{references}:{cls}", _SMALL_SAC, paper=_SAC_PAPER))
+    register_agent(
+        AgentSpec(
+            "Oracle",
+            f"{references}:OracleSAC",
+            _SMALL_SAC,
+            env_kwargs={"visibility": "oracle"},
+            privileges=("sees the task",),
+            paper=_SAC_PAPER,
+        )
+    )
+    register_agent(AgentSpec("Random", f"{references}:RandomAgent"))

@@ -1,0 +1,237 @@
+"""The one SB3 base of the agents that adapt: wrapping, learn loop, logging, what is saved.
+
+A subclass says what its networks are (``_setup_model``), what it does with a step (``_store``)
+and how it trains (``train``); nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import abstractmethod
+from typing import Any, NamedTuple, Self, cast
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+
+from m3po_bench.common.vec_wrappers import VecPreviousActionReward
+from m3po_bench.wrappers import FIRST_STEP, ObservationLayout, check_flat, layout_of
+
+Array = NDArray[Any]
+AgentState = tuple[Array, ...]
+
+
+class VecStep(NamedTuple):
+    """One step of every parallel env, in the layout of the wrapped observation.
+
+    Attributes:
+        obs: Shape (n_envs, width).
+        action: In [-1, 1], shape (n_envs, action_dim).
+        reward: Shape (n_envs,).
+        next_obs: What followed, before any reset; shape (n_envs, width).
+        terminated: Shape (n_envs,), bool; False where the episode was cut off by time.
+        done: Shape (n_envs,), bool.
+        cut: Whether ``next_obs`` begins another inner episode of the same trial; (n_envs,), bool.
+    """
+
+    obs: Array
+    action: Array
+    reward: Array
+    next_obs: Array
+    terminated: Array
+    done: Array
+    cut: Array
+
+
+class MetaAlgorithm(BaseAlgorithm):
+    """An SB3 algorithm over histories.
+
+    Any env with flat Box observations and Box actions is accepted; one without previous action,
+    previous reward and first-step flag in its observation gets them (``VecPreviousActionReward``).
+
+    Args:
+        policy: Class of the policy, or its alias.
+        env: Gymnasium env, SB3 VecEnv or registered id; None only while loading.
+        learning_rate: Of the policy's optimisers.
+        learning_starts: Env steps with uniformly random actions before the policy acts.
+        policy_kwargs: Passed to the policy.
+        stats_window_size: Episodes over which ``rollout/ep_rew_mean`` is averaged.
+        tensorboard_log: Folder for TensorBoard, or None.
+        verbose: 0 silent, 1 the log, 2 debug.
+        seed: Seeds env, networks and sampling.
+        device: Where the networks live.
+        _init_setup_model: Build networks and buffers now (SB3's ``load`` does it later).
+    """
+
+    layout: ObservationLayout
+
+    def __init__(
+        self,
+        policy: str | type[Any],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule,
+        learning_starts: int = 0,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            supported_action_spaces=(spaces.Box,),
+        )
+        if learning_starts < 0:
+            raise ValueError(f"learning_starts={learning_starts}: expected at least 0")
+        self.learning_starts = learning_starts
+        self._agent_state: AgentState | None = None
+        if self.env is not None:
+            self.layout = layout_of(self.env)
+        if _init_setup_model:
+            self._setup_model()
+
+    @staticmethod
+    def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        venv = BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        check_flat(venv.observation_space)
+        if unwrap_vec_normalize(venv) is not None:
+            raise ValueError(
+                "VecNormalize is not supported: these agents standardise observations and rewards "
+                "themselves, and its changing statistics would rewrite the stored histories; "
+                "pass the env without it"
+            )
+        if not isinstance(venv.action_space, spaces.Box) or len(venv.action_space.shape) != 1:
+            raise ValueError(f"expected a flat Box action space, got {venv.action_space}")
+        return venv if layout_of(venv).has_history else VecPreviousActionReward(venv)
+
+    @abstractmethod
+    def train(self) -> None:
+        """Learn from what has been stored; called after every step from ``learning_starts`` on."""
+
+    @abstractmethod
+    def _store(self, step: VecStep) -> None:
+        """Keep one step of every env."""
+
+    def learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int | None = 4,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Self:
+        """Train for ``total_timesteps`` env steps; see ``BaseAlgorithm.learn``.
+
+        Args:
+            total_timesteps: Env steps, summed over the parallel envs.
+            callback: SB3 callbacks, called after every step of all envs.
+            log_interval: Episodes between two dumps of the log; None for none.
+            tb_log_name: Name of the TensorBoard run; the class's name by default.
+            reset_num_timesteps: Count steps from zero; False continues.
+            progress_bar: Show tqdm's progress bar.
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps,
+            callback,
+            reset_num_timesteps,
+            tb_log_name or type(self).__name__,
+            progress_bar,
+        )
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < total_timesteps:
+            if not self._collect_step(callback, log_interval):
+                break
+            if self.num_timesteps >= self.learning_starts:
+                self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+                self.train()
+        callback.on_training_end()
+        return self
+
+    def _collect_step(self, callback: BaseCallback, log_interval: int | None) -> bool:
+        """Step every env once; False if a callback asks to stop."""
+        assert self.env is not None
+        obs, starts = self._last_obs, self._last_episode_starts
+        assert isinstance(obs, np.ndarray)
+        env_action, self._agent_state = self.predict(obs, self._agent_state, starts)
+        if self.num_timesteps < self.learning_starts:
+            env_action = np.stack([self.action_space.sample() for _ in range(self.n_envs)])
+        new_obs, rewards, dones, infos = self.env.step(env_action)
+        self.num_timesteps += self.n_envs
+        self._store(self._vec_step(obs, env_action, new_obs, rewards, dones, infos))
+        self._last_obs, self._last_episode_starts = cast(Array, new_obs), dones
+        callback.update_locals(locals())
+        if not callback.on_step():
+            return False
+        self._update_info_buffer(infos, dones)
+        for _ in range(int(dones.sum())):
+            self._episode_num += 1
+            if log_interval is not None and self._episode_num % log_interval == 0:
+                self.dump_logs()
+        return True
+
+    def _vec_step(
+        self,
+        obs: Array,
+        env_action: Array,
+        new_obs: Any,
+        rewards: Array,
+        dones: Array,
+        infos: list[dict[str, Any]],
+    ) -> VecStep:
+        next_obs = np.array(new_obs)
+        terminated = np.array(dones)
+        for i in np.flatnonzero(dones):
+            next_obs[i] = infos[i]["terminal_observation"]
+            terminated[i] = not infos[i].get("TimeLimit.truncated", False)
+        first = next_obs[:, self.layout.columns(FIRST_STEP)[0]] > 0.5
+        return VecStep(
+            obs=obs,
+            action=self._scale_action(env_action),
+            reward=rewards,
+            next_obs=next_obs,
+            terminated=terminated,
+            done=np.array(dones),
+            cut=first & ~np.asarray(dones),
+        )
+
+    def _scale_action(self, env_action: Array) -> Array:
+        assert isinstance(self.action_space, spaces.Box)
+        low, high = self.action_space.low, self.action_space.high
+        scaled: Array = 2.0 * (env_action - low) / (high - low) - 1.0
+        return scaled
+
+    def dump_logs(self) -> None:
+        """Write what has been recorded since the last time, with SB3's usual keys."""
+        assert self.ep_info_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        steps = self.num_timesteps - self._num_timesteps_at_start
+        if len(self.ep_info_buffer) > 0:
+            for key, name in (("r", "rew"), ("l", "len")):
+                mean = safe_mean([info[key] for info in self.ep_info_buffer])
+                self.logger.record(f"rollout/ep_{name}_mean", mean)
+        self.logger.record("time/episodes", self._episode_num, exclude="tensorboard")
+        self.logger.record("time/fps", int(steps / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(step=self.num_timesteps)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_agent_state"]

@@ -1,0 +1,107 @@
+"""Feed-forward networks, stacked so that an ensemble costs one batched matrix product a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+
+class StackedLinear(nn.Module):
+    """``n`` independent linear layers, applied by one ``baddbmm``.
+
+    Initialised as ``torch.nn.Linear`` is: uniform in +-1/sqrt(fan in).
+    """
+
+    def __init__(self, n: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        bound = in_features**-0.5
+        self.weight = nn.Parameter(
+            torch.empty(n, in_features, out_features).uniform_(-bound, bound)
+        )
+        self.bias = nn.Parameter(torch.empty(n, 1, out_features).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, batch, in_features) to (n, batch, out_features)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class StackedMLP(nn.Module):
+    """``n`` independent multi-layer perceptrons.
+
+    Args:
+        n: Number of networks.
+        in_features: Input width.
+        hidden: Width of each hidden layer.
+        out_features: Output width.
+        activation: ``relu`` or ``silu`` (which MBPO calls swish).
+        layer_norm: Normalise each hidden layer's pre-activations; without learnt scale, which
+            the next layer can absorb.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        in_features: int,
+        hidden: Sequence[int],
+        out_features: int,
+        activation: str = "relu",
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.n = n
+        widths = [in_features, *hidden, out_features]
+        self.layers = nn.ModuleList(StackedLinear(n, a, b) for a, b in pairwise(widths))
+        self._activation = {"relu": F.relu, "silu": F.silu}[activation]
+        self._layer_norm = layer_norm
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, batch, in) or, the same input for all, (batch, in) to (n, batch, out)."""
+        if x.dim() == 2:
+            x = x.expand(self.n, *x.shape)
+        for layer in self.layers[:-1]:
+            x = layer(x)
+            if self._layer_norm:
+                x = F.layer_norm(x, x.shape[-1:])
+            x = self._activation(x)
+        return cast(Tensor, self.layers[-1](x))
+
+
+def mlp(in_features: int, hidden: Sequence[int], out_features: int) -> nn.Sequential:
+    """A plain ReLU network."""
+    layers: list[nn.Module] = []
+    width = in_features
+    for size in hidden:
+        layers += [nn.Linear(width, size), nn.ReLU()]
+        width = size
+    return nn.Sequential(*layers, nn.Linear(width, out_features))
+
+
+class Normalizer(nn.Module):
+    """Standardises features with the mean and deviation of the data it was last shown."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def fit(self, data: Tensor, floor: float = 1e-3) -> None:
+        """Take mean and deviation of rows of ``data``; deviations below ``floor`` count as one."""
+        self.mean.copy_(data.mean(0))
+        std = data.std(0, correction=0)
+        self.std.copy_(torch.where(std < floor, torch.ones_like(std), std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Standardise."""
+        return (x - self.mean) / self.std
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Undo the standardisation."""
+        return x * self.std + self.mean

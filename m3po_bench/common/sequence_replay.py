@@ -1,0 +1,208 @@
+"""Replay of whole sequences: real transitions in order, with the history state at each of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RealTransitions(NamedTuple):
+    """Real transitions; leading axes are (n,) for samples, (length, n) for windows.
+
+    Attributes:
+        obs: Shape (..., obs_dim).
+        action: In [-1, 1], shape (..., action_dim).
+        reward: Shape (...,).
+        next_obs: Shape (..., obs_dim).
+        terminated: 1 where the episode ended in a terminal state, shape (...,).
+        state: History state at ``obs``, shape (..., state_dim).
+        next_state: History state at ``next_obs``, shape (..., state_dim).
+        sequence: Number of the sequence, shape (...,), int64.
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+    state: Tensor
+    next_state: Tensor
+    sequence: Tensor
+
+
+class Sequences(NamedTuple):
+    """Every stored sequence, side by side and padded; time first.
+
+    Attributes:
+        rows: Where each transition is stored, shape (longest, n_sequences); padding repeats.
+        valid: False for padding, shape (longest, n_sequences).
+        cut: True where the next observation belongs to another episode of the same trial,
+            so that the memory skips the transition; shape (longest, n_sequences).
+    """
+
+    rows: Tensor
+    valid: Tensor
+    cut: Tensor
+
+
+class SequenceReplay:
+    """Transitions of ``n_envs`` parallel streams, in the order they happened.
+
+    A *sequence* is what memory lasts for: an episode, or a trial of several. The transition that
+    a trial's wrapper puts between two inner episodes is stored as ``cut`` and never sampled: its
+    next observation belongs to another episode.
+
+    Storage grows by doubling up to ``max_steps`` and is a ring from then on. Sampling uses
+    torch's global generator, which SB3 seeds.
+
+    Args:
+        n_envs: Number of parallel streams.
+        obs_dim: Width of observations.
+        action_dim: Width of actions.
+        state_dim: Width of history states.
+        max_steps: Transitions kept over all streams.
+    """
+
+    def __init__(
+        self, n_envs: int, obs_dim: int, action_dim: int, state_dim: int, max_steps: int
+    ) -> None:
+        self.n_envs = n_envs
+        self._max_length = max(1, max_steps // n_envs)
+        self._capacity = min(1024, self._max_length)
+        self._n_added = 0
+        self._n_sequences = 0
+        self._sequence = torch.full((n_envs,), -1, dtype=torch.int64)
+        self._starts_sequence = torch.ones(n_envs, dtype=torch.bool)
+        shape = (self._capacity, n_envs)
+        self._data = RealTransitions(
+            obs=torch.zeros(*shape, obs_dim),
+            action=torch.zeros(*shape, action_dim),
+            reward=torch.zeros(shape),
+            next_obs=torch.zeros(*shape, obs_dim),
+            terminated=torch.zeros(shape),
+            state=torch.zeros(*shape, state_dim),
+            next_state=torch.zeros(*shape, state_dim),
+            sequence=torch.full(shape, -1, dtype=torch.int64),
+        )
+        self._cut = torch.zeros(shape, dtype=torch.bool)
+
+    def __len__(self) -> int:
+        """Number of stored transitions over all streams."""
+        return min(self._n_added, self._capacity) * self.n_envs
+
+    @property
+    def n_sequences(self) -> int:
+        """Sequences begun so far, forgotten ones included."""
+        return self._n_sequences
+
+    def add(
+        self,
+        obs: Tensor,
+        action: Tensor,
+        reward: Tensor,
+        next_obs: Tensor,
+        terminated: Tensor,
+        done: Tensor,
+        cut: Tensor,
+    ) -> None:
+        """Append one transition of every stream.
+
+        Args:
+            obs: Shape (n_envs, obs_dim).
+            action: In [-1, 1], shape (n_envs, action_dim).
+            reward: Shape (n_envs,).
+            next_obs: What followed, before any reset; shape (n_envs, obs_dim).
+            terminated: Whether ``next_obs`` is terminal, shape (n_envs,).
+            done: Whether the sequence ends here, for whatever reason; shape (n_envs,), bool.
+            cut: Whether ``next_obs`` belongs to another episode; shape (n_envs,), bool.
+        """
+        if self._n_added == self._capacity < self._max_length:
+            self._grow()
+        for stream in torch.nonzero(self._starts_sequence).flatten():
+            self._sequence[stream] = self._n_sequences
+            self._n_sequences += 1
+        row = self._n_added % self._capacity
+        data = self._data
+        data.obs[row], data.action[row], data.reward[row] = obs, action, reward
+        data.next_obs[row], data.terminated[row] = next_obs, terminated
+        data.state[row], data.next_state[row] = 0.0, 0.0
+        data.sequence[row], self._cut[row] = self._sequence, cut
+        self._starts_sequence = done.clone()
+        self._n_added += 1
+
+    def _grow(self) -> None:
+        extra = min(self._capacity, self._max_length - self._capacity)
+        self._data = RealTransitions(
+            *(torch.cat([x, torch.zeros((extra, *x.shape[1:]), dtype=x.dtype)]) for x in self._data)
+        )
+        self._cut = torch.cat([self._cut, torch.zeros((extra, self.n_envs), dtype=torch.bool)])
+        self._capacity += extra
+
+    def take(self, rows: Tensor) -> RealTransitions:
+        """The transitions stored at flat ``rows`` (of any shape)."""
+        return RealTransitions(*(x.flatten(0, 1)[rows] for x in self._data))
+
+    def sample(self, n: int) -> RealTransitions:
+        """``n`` transitions, uniformly with replacement."""
+        rows = torch.randint(len(self), (n,))
+        cut = self._cut.flatten()[rows]
+        while bool(cut.any()):  # rare: one transition per inner episode of a trial
+            rows[cut] = torch.randint(len(self), (int(cut.sum()),))
+            cut = self._cut.flatten()[rows]
+        return self.take(rows)
+
+    def windows(self, n: int, length: int) -> tuple[RealTransitions, Tensor]:
+        """``n`` contiguous pieces of up to ``length`` steps, starting anywhere.
+
+        A piece ends with its episode, or where the stored data do; what would lie behind is
+        marked as not valid.
+
+        Returns:
+            Transitions of shape (length, n, ...) and their validity, shape (length, n).
+        """
+        stored = len(self) // self.n_envs
+        step = torch.randint(stored, (n,))  # 0 = the oldest stored step
+        stream = torch.randint(self.n_envs, (n,))
+        steps = step + torch.arange(length)[:, None]
+        inside = steps < stored
+        rows = self._rows(steps.clamp(max=stored - 1), stream)
+        same = self._data.sequence.flatten()[rows] == self._data.sequence.flatten()[rows[0]]
+        cut = self._cut.flatten()[rows]
+        behind_cut = torch.cumsum(cut.int(), 0).bool()  # includes the cut transition itself
+        return self.take(rows), inside & same & ~behind_cut
+
+    def _rows(self, steps: Tensor, stream: Tensor) -> Tensor:
+        oldest = max(0, self._n_added - self._capacity)
+        return ((oldest + steps) % self._capacity) * self.n_envs + stream
+
+    def sequences(self) -> Sequences:
+        """Every stored sequence in full, for recomputing its history states."""
+        stored = len(self) // self.n_envs
+        steps = torch.arange(stored)[:, None].expand(stored, self.n_envs)
+        rows = self._rows(steps, torch.arange(self.n_envs)[None, :]).T.flatten()
+        number = self._data.sequence.flatten()[rows]  # constant along each sequence
+        _, lengths = torch.unique_consecutive(number, return_counts=True)
+        starts = torch.cumsum(lengths, 0) - lengths
+        time = torch.arange(int(lengths.max()))[:, None]
+        valid = time < lengths
+        padded = rows[starts + torch.minimum(time, lengths - 1)]
+        return Sequences(padded, valid, self._cut.flatten()[padded])
+
+    def set_states(self, sequences: Sequences, state: Tensor, next_state: Tensor) -> None:
+        """Store recomputed history states, each of shape (longest, n_sequences, state_dim)."""
+        rows = sequences.rows[sequences.valid]
+        self._data.state.flatten(0, 1)[rows] = state[sequences.valid]
+        self._data.next_state.flatten(0, 1)[rows] = next_state[sequences.valid]
+
+    @property
+    def last(self) -> RealTransitions:
+        """The newest transition of every stream, shape (n_envs, ...)."""
+        row = (self._n_added - 1) % self._capacity
+        return RealTransitions(*(x[row].clone() for x in self._data))
+
+    @property
+    def all(self) -> RealTransitions:
+        """Every stored transition, shape (len, ...), in no particular order."""
+        return self.take(torch.arange(len(self)))

@@ -1,0 +1,182 @@
+"""Soft actor-critic (Haarnoja et al. 2018) as functions over features, shared by the agents.
+
+What the features are is the caller's business: observations, or observations with a history state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3po_bench.common.networks import StackedMLP, mlp
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+class Transitions(NamedTuple):
+    """A batch of transitions between features.
+
+    Attributes:
+        features: Shape (batch, n_features).
+        action: In [-1, 1], shape (batch, action_dim).
+        reward: Shape (batch,).
+        next_features: Shape (batch, n_features).
+        not_terminated: 1 where the episode goes on, else 0; shape (batch,).
+    """
+
+    features: Tensor
+    action: Tensor
+    reward: Tensor
+    next_features: Tensor
+    not_terminated: Tensor
+
+
+class Actor(nn.Module):
+    """Squashed Gaussian policy over features."""
+
+    def __init__(self, n_features: int, action_dim: int, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.net = mlp(n_features, hidden, 2 * action_dim)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log deviation before squashing, each (batch, action_dim)."""
+        mean, log_std = self.net(features).chunk(2, dim=-1)
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+    def act(self, features: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions in [-1, 1], without their density."""
+        mean, log_std = self(features)
+        if not deterministic:
+            mean = mean + log_std.exp() * torch.randn_like(mean)
+        return torch.tanh(mean)
+
+    def act_with_log_prob(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Reparameterised actions in [-1, 1] and their log densities, shape (batch,)."""
+        mean, log_std = self(features)
+        noise = torch.randn_like(mean)
+        raw = mean + log_std.exp() * noise
+        # log(1 - tanh(x)^2) = 2 (log 2 - x - softplus(-2x)), which does not underflow
+        squash = 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
+        log_prob = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi) - squash
+        return torch.tanh(raw), log_prob.sum(-1)
+
+
+class Critics(nn.Module):
+    """Action values of stacked networks."""
+
+    def __init__(
+        self, n_features: int, action_dim: int, hidden: Sequence[int], n: int, layer_norm: bool
+    ) -> None:
+        super().__init__()
+        self.net = StackedMLP(n, n_features + action_dim, hidden, 1, layer_norm=layer_norm)
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """Values of shape (n, batch)."""
+        return cast(Tensor, self.net(torch.cat([features, action], -1)).squeeze(-1))
+
+
+def critic_loss(
+    critics: Critics,
+    targets: Critics,
+    actor: Actor,
+    batch: Transitions,
+    gamma: float,
+    alpha: Tensor,
+) -> Tensor:
+    """Mean squared soft Bellman error, summed over the critics (as SB3 does, times one half)."""
+    with torch.no_grad():
+        action, log_prob = actor.act_with_log_prob(batch.next_features)
+        value = targets(batch.next_features, action).amin(0) - alpha * log_prob
+        target = batch.reward + gamma * batch.not_terminated * value
+    values = critics(batch.features, batch.action)
+    loss: Tensor = 0.5 * (values - target).square().mean(1).sum()
+    return loss
+
+
+def actor_loss(
+    critics: Critics, actor: Actor, features: Tensor, alpha: Tensor
+) -> tuple[Tensor, Tensor]:
+    """KL to the soft-greedy policy up to a constant, and the batch's mean log density."""
+    action, log_prob = actor.act_with_log_prob(features)
+    value = critics(features, action).amin(0)
+    return (alpha * log_prob - value).mean(), log_prob.detach().mean()
+
+
+class SoftActorCritic:
+    """Optimisers and one update; networks and temperature belong to the caller's policy.
+
+    Args:
+        actor: The policy.
+        critics: Its critics.
+        targets: Their slowly moving copies.
+        log_alpha: Logarithm of the entropy temperature, a leaf tensor.
+        learning_rate: Of all three optimisers.
+        gamma: Discount factor.
+        tau: Rate of the targets' moving average.
+        target_entropy: Entropy the temperature is tuned for; None leaves the temperature fixed.
+        actor_every: Critic updates per actor update.
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        critics: Critics,
+        targets: Critics,
+        log_alpha: Tensor,
+        learning_rate: float,
+        gamma: float,
+        tau: float,
+        target_entropy: float | None,
+        actor_every: int = 1,
+    ) -> None:
+        self.actor, self.critics, self.targets = actor, critics, targets
+        self.log_alpha, self.target_entropy = log_alpha, target_entropy
+        self.gamma, self.tau, self.actor_every = gamma, tau, actor_every
+        fused = log_alpha.device.type in ("cpu", "cuda")
+        self.actor_optimizer = torch.optim.Adam(actor.parameters(), learning_rate, fused=fused)
+        self.critic_optimizer = torch.optim.Adam(critics.parameters(), learning_rate, fused=fused)
+        self.alpha_optimizer = torch.optim.Adam([log_alpha], learning_rate, fused=fused)
+        self._critic_parameters: list[Tensor] = list(critics.parameters())
+        self._target_parameters: list[Tensor] = list(targets.parameters())
+        self._n_updates = 0
+
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """All three."""
+        return [self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer]
+
+    def update(self, batch: Transitions) -> dict[str, Tensor]:
+        """One gradient step on critics, actor and temperature; returns what to log."""
+        alpha = self.log_alpha.detach().exp()
+        loss_q = critic_loss(self.critics, self.targets, self.actor, batch, self.gamma, alpha)
+        self.critic_optimizer.zero_grad()
+        loss_q.backward()  # type: ignore[no-untyped-call]
+        self.critic_optimizer.step()
+        logs = {"critic_loss": loss_q.detach(), "ent_coef": alpha}
+        if self._n_updates % self.actor_every == 0:
+            logs |= self._update_actor(batch.features, alpha)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
+        self._n_updates += 1
+        return logs
+
+    def _update_actor(self, features: Tensor, alpha: Tensor) -> dict[str, Tensor]:
+        # The critics' own gradients are not wanted here, and skipping them saves a third.
+        for parameter in self._critic_parameters:
+            parameter.requires_grad_(False)
+        loss, log_prob = actor_loss(self.critics, self.actor, features, alpha)
+        self.actor_optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.actor_optimizer.step()
+        for parameter in self._critic_parameters:
+            parameter.requires_grad_(True)
+        if self.target_entropy is not None:
+            self.alpha_optimizer.zero_grad()
+            (-self.log_alpha * (log_prob + self.target_entropy)).sum().backward()  # type: ignore[no-untyped-call]
+            self.alpha_optimizer.step()
+        return {"actor_loss": loss.detach(), "entropy": -log_prob}

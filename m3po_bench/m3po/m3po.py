@@ -1,0 +1,256 @@
+"""M3PO: Meta-Model-Based Meta-Policy Optimization.
+
+Hiraoka, Imagawa, Tangkaratt, Osa, Onishi, Tsuruoka, ACML 2021 (PMLR 157), arXiv 2006.02608. Its
+code was never released and its hyperparameters are not public to us: the defaults are ours.
+
+=====================================  =========================================================
+the method                             here
+=====================================  =========================================================
+history h_t = (o_0, a_0, r_0, .., o_t) (o_t, state of two GRUs), ``common.encoders``
+meta-model p(o', r | a, h)             ``meta_model.MetaModel``: p(o' | a, h) p(r | o, a, o', h)
+fit by maximum likelihood on D_env     ``meta_model.MetaModelTrainer``, bootstrap by trajectory
+meta-policy pi(a | h)                  ``policies.MetaPolicy``
+k-step branched meta-rollouts          ``branched_rollouts.branch``, from histories of D_env
+D_model                                ``branched_rollouts.ImaginedReplay``
+G policy updates on D_model            ``common.soft_actor_critic``
+=====================================  =========================================================
+
+Known deviations. The policy does not have a recurrent network of its own: it sees the meta-model's
+history states, detached, so that an update is a plain feed-forward one; D_model therefore is
+emptied at each refit of the model. The reward is predicted from the sampled next observation, with
+an encoder and a likelihood of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from torch import Tensor
+
+from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
+from m3po_bench.common.sequence_replay import SequenceReplay
+from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions
+from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenate
+from m3po_bench.m3po.meta_model import MetaModelTrainer
+from m3po_bench.m3po.policies import MetaPolicy
+
+
+class M3PO(MetaAlgorithm):
+    """Branched meta-rollouts and soft actor-critic over histories; see the module's docstring.
+
+    Args:
+        policy: ``"MlpPolicy"`` or a subclass of ``MetaPolicy``.
+        env: See ``MetaAlgorithm``.
+        learning_rate: Of actor, critics and temperature.
+        buffer_size: Env steps kept in D_env.
+        learning_starts: Env steps with random actions before the first fit.
+        batch_size: Transitions per policy update.
+        tau: Rate of the target critics' moving average.
+        gamma: Discount factor.
+        gradient_steps: Policy updates G per env step.
+        actor_every: Critic updates per actor update.
+        target_entropy: ``"auto"`` is minus the number of action dimensions, as in SB3's SAC.
+        real_ratio: Share of each policy batch that is real.
+        rollout_length: Steps k of a branched meta-rollout.
+        rollouts_per_step: Branched meta-rollouts M per env step.
+        rollout_every: Env steps between two rounds of rollouts.
+        history: False for a policy and a model without memory: MBPO (Janner et al. 2019).
+        model_learning_rate: Of the meta-model.
+        model_weight_decay: Of the meta-model.
+        model_fit_every: Env steps between two fits of the meta-model.
+        model_first_fit: Gradient steps of the first fit.
+        model_fit_steps: Gradient steps of each later fit.
+        model_windows: Windows per gradient step of a fit.
+        model_window_length: Env steps of a window.
+        model_rows: Transitions each member learns from in a gradient step.
+        policy_kwargs: See ``MetaPolicy`` and ``MetaModel``.
+        stats_window_size: See ``MetaAlgorithm``.
+        tensorboard_log: See ``MetaAlgorithm``.
+        verbose: See ``MetaAlgorithm``.
+        seed: See ``MetaAlgorithm``.
+        device: Only ``"cpu"`` pays with networks of this size.
+        _init_setup_model: See ``MetaAlgorithm``.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MetaPolicy}
+    policy: MetaPolicy
+
+    def __init__(
+        self,
+        policy: str | type[MetaPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 3e-4,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1000,
+        batch_size: int = 256,
+        tau: float = 0.005,
+        gamma: float = 0.99,
+        gradient_steps: int = 10,
+        actor_every: int = 1,
+        target_entropy: float | str = "auto",
+        real_ratio: float = 0.05,
+        rollout_length: int = 1,
+        rollouts_per_step: int = 200,
+        rollout_every: int = 50,
+        history: bool = True,
+        model_learning_rate: float = 1e-3,
+        model_weight_decay: float = 1e-4,
+        model_fit_every: int = 250,
+        model_first_fit: int = 1500,
+        model_fit_steps: int = 150,
+        model_windows: int = 24,
+        model_window_length: int = 40,
+        model_rows: int = 256,
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.buffer_size, self.batch_size = buffer_size, batch_size
+        self.tau, self.gamma, self.gradient_steps = tau, gamma, gradient_steps
+        self.actor_every, self.target_entropy = actor_every, target_entropy
+        self.real_ratio, self.rollout_length = real_ratio, rollout_length
+        self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
+        self.history = history
+        self.model_learning_rate = model_learning_rate
+        self.model_weight_decay = model_weight_decay
+        self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
+        self.model_fit_steps, self.model_windows = model_fit_steps, model_windows
+        self.model_window_length, self.model_rows = model_window_length, model_rows
+        super().__init__(
+            policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
+            tensorboard_log, verbose, seed, device, _init_setup_model,
+        )  # fmt: skip
+
+    def _setup_model(self) -> None:
+        assert isinstance(self.action_space, spaces.Box)
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        if not hasattr(self, "termination_from_env"):  # a loaded agent knows already
+            self.termination_from_env = self._offers_termination()
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space,
+            self.action_space,
+            self.lr_schedule,
+            layout=self.layout,
+            history=self.history,
+            learn_termination=not self.termination_from_env,
+            **self.policy_kwargs,
+        )
+        policy, model = self.policy, self.policy.meta_model
+        self.replay = SequenceReplay(
+            self.n_envs, model.obs_dim, model.action_dim, model.state_dim, self.buffer_size
+        )
+        self.imagined = ImaginedReplay(
+            self.rollouts_per_step * self.model_fit_every * self.rollout_length,
+            model.obs_dim + model.state_dim,
+            model.action_dim,
+        )
+        self.trainer = MetaModelTrainer(
+            model, self.model_learning_rate, self.model_weight_decay,
+            self.model_windows, self.model_window_length, self.model_rows,
+        )  # fmt: skip
+        entropy = -float(model.action_dim)
+        if self.target_entropy != "auto":
+            entropy = float(self.target_entropy)
+        self.soft_actor_critic = SoftActorCritic(
+            policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
+            self.lr_schedule(1.0), self.gamma, self.tau, entropy, self.actor_every,
+        )  # fmt: skip
+        self._next_fit = self._next_rollouts = 0
+        self._fitted = self._n_updates > 0
+
+    def _store(self, step: VecStep) -> None:
+        columns = self.policy.obs_columns
+        self.replay.add(
+            torch.as_tensor(step.obs[:, columns], dtype=torch.float32),
+            torch.as_tensor(step.action, dtype=torch.float32),
+            torch.as_tensor(step.reward, dtype=torch.float32),
+            torch.as_tensor(step.next_obs[:, columns], dtype=torch.float32),
+            torch.as_tensor(step.terminated, dtype=torch.float32),
+            torch.as_tensor(step.done),
+            torch.as_tensor(step.cut),
+        )
+
+    def train(self) -> None:
+        """One turn of the algorithm box after an env step: fit, branch, update."""
+        if len(self.replay) < self.learning_starts:  # a loaded agent without its data
+            return
+        self._update_learning_rate(self.soft_actor_critic.optimizers)
+        if self.num_timesteps >= self._next_fit:
+            self._fit_meta_model()
+        if self.num_timesteps >= self._next_rollouts:
+            self._branch_meta_rollouts()
+        for _ in range(self.gradient_steps * self.n_envs):
+            logs = self.soft_actor_critic.update(self._policy_batch())
+            self._n_updates += 1
+        if self._n_updates % 100 < self.gradient_steps * self.n_envs:
+            self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+            for key, value in logs.items():
+                self.logger.record(f"train/{key}", value.item())
+
+    def _fit_meta_model(self) -> None:
+        n_steps = self.model_fit_steps if self._fitted else self.model_first_fit
+        for key, value in self.trainer.fit(self.replay, n_steps).items():
+            self.logger.record(f"model/{key}", value)
+        self._fitted = True
+        self._next_fit = self.num_timesteps + self.model_fit_every
+        self.imagined.clear()
+        last = self.replay.last
+        self._agent_state = (last.state.numpy(), last.obs.numpy())  # of the encoder as it is now
+        self._next_rollouts = self.num_timesteps
+
+    def _branch_meta_rollouts(self) -> None:
+        starts = self.replay.sample(self.rollouts_per_step * self.rollout_every)
+        termination = self._terminated if self.termination_from_env else None
+        branch(
+            self.policy.meta_model, self.policy.actor, starts, self.rollout_length,
+            self.imagined, termination,
+        )  # fmt: skip
+        self._next_rollouts = self.num_timesteps + self.rollout_every
+
+    def _policy_batch(self) -> Transitions:
+        n_real = round(self.real_ratio * self.batch_size)
+        if n_real == 0:
+            return self.imagined.sample(self.batch_size)
+        real = self._real_batch(n_real)
+        if n_real == self.batch_size:
+            return real
+        return concatenate(self.imagined.sample(self.batch_size - n_real), real)
+
+    def _real_batch(self, n: int) -> Transitions:
+        data, model = self.replay.sample(n), self.policy.meta_model
+        return Transitions(
+            model.features(data.obs, data.state),
+            data.action,
+            data.reward,
+            model.features(data.next_obs, data.next_state),
+            1.0 - data.terminated,
+        )
+
+    def _offers_termination(self) -> bool:
+        if self.env is None:
+            return False
+        try:
+            return bool(self.env.env_method("has_wrapper_attr", "terminated", indices=0)[0])
+        except AttributeError:
+            return False
+
+    def _terminated(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+        assert self.env is not None
+        arrays = (obs.double().numpy(), action.double().numpy(), next_obs.double().numpy())
+        return torch.as_tensor(self.env.env_method("terminated", *arrays, indices=0)[0])
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "replay", "imagined"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        optimizers = [f"soft_actor_critic.{n}_optimizer" for n in ("actor", "critic", "alpha")]
+        return ["policy", *optimizers, "trainer.optimizer"], []

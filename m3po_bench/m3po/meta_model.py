@@ -1,0 +1,268 @@
+"""The meta-model p(o', r | a, h): a GRU encodes the history, Gaussian ensembles predict.
+
+Two choices decide whether it learns the task at all:
+
+* The reward has an encoder, a head and hence a gradient of its own. Under one joint likelihood
+  the many observation terms swamp the one reward term, and the reward is never learnt.
+* The reward head sees o' as well (in a rollout: the o' just sampled), p(r | o, a, o', h): what a
+  step was worth is mostly a matter of where it led.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3po_bench.common.dynamics import GaussianEnsemble
+from m3po_bench.common.encoders import HistoryEncoder
+from m3po_bench.common.networks import Normalizer, StackedMLP
+from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
+
+
+class Imagined(NamedTuple):
+    """One imagined step.
+
+    Attributes:
+        next_obs: Shape (n, obs_dim).
+        reward: Shape (n,).
+        terminated: Probability of the episode's end, shape (n,); zeros without a termination head.
+        next_state: History state at ``next_obs``, shape (n, state_dim).
+    """
+
+    next_obs: Tensor
+    reward: Tensor
+    terminated: Tensor
+    next_state: Tensor
+
+
+class MetaModel(nn.Module):
+    """An adaptive model of dynamics, reward and, where asked, termination.
+
+    The history state is the concatenation of the dynamics branch's and the reward branch's GRU
+    states; with ``history=False`` it has no columns, and this is MBPO's model.
+
+    Args:
+        obs_dim: Width of observations, without the history columns.
+        action_dim: Width of actions.
+        state_dim: GRU units of each of the two branches.
+        embedding: Width of the MLP in front of each GRU.
+        ensemble_size: Members B of each ensemble.
+        hidden: Hidden widths of the dynamics heads.
+        reward_hidden: Hidden widths of the reward heads.
+        history: Whether the model is adaptive.
+        learn_termination: Whether to learn when episodes end.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        state_dim: int = 64,
+        embedding: int = 64,
+        ensemble_size: int = 5,
+        hidden: Sequence[int] = (200, 200),
+        reward_hidden: Sequence[int] = (128, 128),
+        history: bool = True,
+        learn_termination: bool = False,
+    ) -> None:
+        super().__init__()
+        self.obs_dim, self.action_dim = obs_dim, action_dim
+        branch = state_dim if history else 0
+        self.branch_dim, self.state_dim = branch, 2 * branch
+        self.obs_norm, self.delta_norm = Normalizer(obs_dim), Normalizer(obs_dim)
+        self.reward_norm = Normalizer(1)
+        encoded = 2 * obs_dim + action_dim + 1
+        self.encoders = nn.ModuleList(
+            HistoryEncoder(encoded, embedding, branch) for _ in range(2 if history else 0)
+        )
+        self.dynamics = GaussianEnsemble(
+            ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden
+        )
+        self.reward = GaussianEnsemble(
+            ensemble_size, 2 * obs_dim + action_dim + branch, 1, reward_hidden
+        )
+        self.termination = (
+            StackedMLP(1, 2 * obs_dim + action_dim, reward_hidden, 1) if learn_termination else None
+        )
+
+    def features(self, obs: Tensor, state: Tensor) -> Tensor:
+        """What policy and critics see of a history: standardised observation and state."""
+        return torch.cat([self.obs_norm(obs), state], -1)
+
+    def _encoded(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+        reward = self.reward_norm(reward[..., None])
+        delta = self.delta_norm(next_obs - obs)
+        return torch.cat([self.obs_norm(obs), action, reward, delta], -1)
+
+    def _branches(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """The parts of a history state that the dynamics' and the reward's encoder made."""
+        return state[..., : self.branch_dim], state[..., self.branch_dim :]
+
+    def step_state(
+        self, state: Tensor, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor
+    ) -> Tensor:
+        """The history state after one more transition, shape (n, state_dim)."""
+        if not self.encoders:
+            return state
+        inputs = self._encoded(obs, action, reward, next_obs)
+        branches = zip(self.encoders, self._branches(state), strict=True)
+        steps = [cast(HistoryEncoder, e).step(inputs, s) for e, s in branches]
+        return torch.cat(steps, -1)
+
+    def window_states(self, window: RealTransitions) -> Tensor:
+        """History states at each step of windows, shape (length, n, state_dim), with gradient.
+
+        The first is the stored one; the others follow from it.
+        """
+        start = window.state[0]
+        if not self.encoders:
+            return window.state
+        inputs = self._encoded(window.obs, window.action, window.reward, window.next_obs)[:-1]
+        branches = zip(self.encoders, self._branches(start), strict=True)
+        after = [e(inputs, s) for e, s in branches]
+        return torch.cat([start[None], torch.cat(after, -1)])
+
+    def loss(self, data: RealTransitions, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses of dynamics, reward and termination on each member's own rows.
+
+        Args:
+            data: Transitions of shape (ensemble_size, rows, ...).
+            state: Their history states, shape (ensemble_size, rows, state_dim).
+        """
+        obs, next_obs = self.obs_norm(data.obs), self.obs_norm(data.next_obs)
+        z_dynamics, z_reward = self._branches(state)
+        dynamics = self.dynamics.loss(
+            torch.cat([obs, data.action, z_dynamics], -1),
+            self.delta_norm(data.next_obs - data.obs),
+        )
+        reward = self.reward.loss(
+            torch.cat([obs, data.action, next_obs, z_reward], -1),
+            self.reward_norm(data.reward[..., None]),
+        )
+        termination = torch.zeros(())
+        if self.termination is not None:
+            inputs = torch.cat([obs, data.action, next_obs], -1).flatten(0, 1)
+            logits = self.termination(inputs)[0, :, 0]
+            termination = F.binary_cross_entropy_with_logits(logits, data.terminated.flatten())
+        return dynamics, reward, termination
+
+    @torch.no_grad()
+    def imagine(self, obs: Tensor, state: Tensor, action: Tensor) -> Imagined:
+        """Sample o' and then r, each row from members of its own choosing, and carry the state on.
+
+        Args:
+            obs: Shape (n, obs_dim).
+            state: History states, shape (n, state_dim).
+            action: In [-1, 1], shape (n, action_dim).
+        """
+        obs_n = self.obs_norm(obs)
+        z_dynamics, z_reward = self._branches(state)
+        delta = self.dynamics.sample(torch.cat([obs_n, action, z_dynamics], -1))
+        next_obs = obs + self.delta_norm.inverse(delta)
+        pair = torch.cat([obs_n, action, self.obs_norm(next_obs)], -1)
+        reward = self.reward_norm.inverse(self.reward.sample(torch.cat([pair, z_reward], -1)))[:, 0]
+        terminated = torch.zeros_like(reward)
+        if self.termination is not None:
+            terminated = torch.sigmoid(self.termination(pair)[0, :, 0])
+        next_state = self.step_state(state, obs, action, reward, next_obs)
+        return Imagined(next_obs, reward, terminated, next_state)
+
+    @torch.no_grad()
+    def refresh_states(self, replay: SequenceReplay) -> None:
+        """Recompute the history state of every stored step, all sequences side by side."""
+        if not self.encoders:
+            return
+        sequences = replay.sequences()
+        state = torch.zeros(sequences.rows.shape[1], self.state_dim)
+        states, next_states = [], []
+        for rows, cut in zip(sequences.rows, sequences.cut, strict=True):
+            data = replay.take(rows)
+            states.append(state)
+            new = self.step_state(state, data.obs, data.action, data.reward, data.next_obs)
+            state = torch.where(cut[:, None], state, new)
+            next_states.append(state)
+        replay.set_states(sequences, torch.stack(states), torch.stack(next_states))
+
+
+class MetaModelTrainer:
+    """Maximum likelihood on windows of real histories.
+
+    Members differ by their initial weights and by their bootstrap: each sequence counts for each
+    member as often as a Poisson(1) draw says, which is what resampling sequences with replacement
+    comes to. The encoder runs over whole windows; each member then learns from rows of its own
+    drawn out of them, which costs a fraction of showing every row to every member.
+
+    Args:
+        model: The meta-model.
+        learning_rate: Of Adam.
+        weight_decay: Decoupled weight decay.
+        windows: Windows per gradient step.
+        length: Steps of a window.
+        rows: Rows that each member learns from in a gradient step.
+    """
+
+    def __init__(
+        self,
+        model: MetaModel,
+        learning_rate: float,
+        weight_decay: float,
+        windows: int,
+        length: int,
+        rows: int,
+    ) -> None:
+        self.model, self.windows, self.length, self.rows = model, windows, length, rows
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
+        )
+        self._bootstrap = torch.zeros(0, model.dynamics.n)
+
+    def fit(
+        self, replay: SequenceReplay, n_steps: int, refresh_every: int = 250
+    ) -> dict[str, float]:
+        """``n_steps`` gradient steps, then fresh history states; returns the mean last losses.
+
+        Args:
+            replay: Real histories.
+            n_steps: Gradient steps.
+            refresh_every: Gradient steps between two recomputations of the stored states, so
+                that windows do not start from states of an encoder long gone.
+        """
+        self._fit_normalizers(replay)
+        self._grow_bootstrap(replay.n_sequences)
+        losses = []
+        for step in range(n_steps):
+            if step % refresh_every == 0:
+                self.model.refresh_states(replay)
+            losses.append(self._gradient_step(replay))
+        self.model.refresh_states(replay)
+        dynamics, reward, termination = torch.stack(losses[-50:]).mean(0).tolist()
+        n = self.model.dynamics.n
+        return {"dynamics_nll": dynamics / n, "reward_nll": reward / n, "termination": termination}
+
+    def _gradient_step(self, replay: SequenceReplay) -> Tensor:
+        window, valid = replay.windows(self.windows, self.length)
+        states = self.model.window_states(window)
+        weights = valid[..., None] * self._bootstrap[window.sequence] + 1e-6 * valid[..., None]
+        rows = torch.multinomial(weights.flatten(0, 1).T, self.rows, replacement=True)
+        data = RealTransitions(*(x.flatten(0, 1)[rows] for x in window))
+        losses = self.model.loss(data, states.flatten(0, 1)[rows])
+        self.optimizer.zero_grad()
+        sum(losses, torch.zeros(())).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return torch.stack(losses).detach()
+
+    def _fit_normalizers(self, replay: SequenceReplay) -> None:
+        data = replay.all
+        self.model.obs_norm.fit(data.obs)
+        self.model.delta_norm.fit(data.next_obs - data.obs)
+        self.model.reward_norm.fit(data.reward[:, None])
+
+    def _grow_bootstrap(self, n_sequences: int) -> None:
+        new = n_sequences - len(self._bootstrap)
+        if new > 0:
+            draws = torch.poisson(torch.ones(new, self.model.dynamics.n))
+            self._bootstrap = torch.cat([self._bootstrap, draws])
