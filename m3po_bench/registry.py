@@ -6,6 +6,7 @@ import difflib
 import importlib
 import warnings
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
@@ -62,7 +63,8 @@ class AgentSpec:
         """
         if preset not in PRESETS:
             raise unknown_name("preset", preset, PRESETS)
-        return {**self.presets.get("default", {}), **self.presets.get(preset, {})}
+        # A deep copy: SB3 writes into the policy_kwargs that it is given.
+        return deepcopy({**self.presets.get("default", {}), **self.presets.get(preset, {})})
 
 
 _AGENTS: dict[str, AgentSpec] = {}
