@@ -1,0 +1,143 @@
+"""From evaluation rows to numbers: one long table of episodes, one row per leaderboard entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from m3po_bench.leaderboard.grid import SuiteError
+from m3po_bench.leaderboard.store import EVALUATION, Store
+
+LEADERBOARD_COLUMNS = (
+    "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
+    "return_mean", "return_low", "return_high", "score", "score_low", "score_high",
+)  # fmt: skip
+INTERVAL_SEEDS = 5
+"""From this many seeds on, low and high are a bootstrap interval; below, the extreme seeds."""
+
+_RESAMPLES = 10_000
+
+
+class Key(NamedTuple):
+    """What a row of the leaderboard is about."""
+
+    agent: str
+    env: str
+    schedule: str
+    setting: str
+    split: str
+
+
+class HasMean(Protocol):
+    """A reference score."""
+
+    @property
+    def mean(self) -> float:
+        """Mean test return."""
+        ...
+
+
+def load_rows(store: Store) -> pd.DataFrame:
+    """Every evaluation row of every finished run.
+
+    Returns:
+        A long table: agent, env, schedule, seed, then the columns of ``evaluation.csv``.
+
+    Raises:
+        SuiteError: If no run is finished, or runs of one entry were configured differently.
+    """
+    tables: list[pd.DataFrame] = []
+    hashes: dict[tuple[str, str, str], str] = {}
+    for folder, record in store.finished():
+        entry = (record["agent"], record["env"], record["schedule"])
+        if hashes.setdefault(entry, record["config_hash"]) != record["config_hash"]:
+            raise SuiteError(
+                f"{folder}: configured unlike other seeds of {' '.join(entry)}; "
+                "run the suite again, or move the folder away"
+            )
+        table = pd.read_csv(folder / EVALUATION)
+        names = ("agent", "env", "schedule", "seed")
+        for position, name in enumerate(names):
+            table.insert(position, name, record[name])
+        tables.append(table)
+    if not tables:
+        raise SuiteError(f"no finished runs in {store.root}")
+    return pd.concat(tables, ignore_index=True)
+
+
+def seed_returns(rows: pd.DataFrame) -> dict[Key, dict[int, float]]:
+    """Mean return of each seed over the episodes of its last checkpoint.
+
+    The seed is the unit of replication: episodes are averaged first.
+    """
+    found: dict[Key, dict[int, float]] = {}
+    by = [*Key._fields, "seed"]
+    last = rows[rows["step"] == rows.groupby(by)["step"].transform("max")]
+    for names, mean in last.groupby(by)["return"].mean().items():
+        *key, seed = names if isinstance(names, tuple) else (names,)
+        found.setdefault(Key(*map(str, key)), {})[int(str(seed))] = float(mean)
+    return found
+
+
+def interval(values: Sequence[float], resamples: int = _RESAMPLES) -> tuple[float, float]:
+    """A 95% percentile bootstrap interval of the mean over seeds; under five, the extreme seeds.
+
+    Args:
+        values: One number per seed.
+        resamples: Bootstrap samples; drawn from a fixed generator, so that reports repeat.
+    """
+    if len(values) < INTERVAL_SEEDS:
+        return min(values), max(values)
+    means = _bootstrap_means(np.asarray(values, dtype=np.float64), resamples)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _bootstrap_means(values: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
+    # Each entry is its own stratum: seeds are redrawn within it.
+    rng = np.random.default_rng(0)
+    drawn = rng.integers(len(values), size=(resamples, len(values)))
+    means: NDArray[np.float64] = values[drawn].mean(axis=1)
+    return means
+
+
+def score(value: float, references: Mapping[str, HasMean]) -> float:
+    """(value - random) / (oracle - random); NaN where references are missing or not ordered."""
+    if "random" not in references or "oracle" not in references:
+        return float("nan")
+    low, high = references["random"].mean, references["oracle"].mean
+    return (value - low) / (high - low) if high > low else float("nan")
+
+
+def leaderboard(
+    rows: pd.DataFrame,
+    references: Mapping[tuple[str, str], Mapping[str, HasMean]],
+    seeds_asked: int,
+) -> pd.DataFrame:
+    """The table of ``leaderboard.csv``.
+
+    Args:
+        rows: From ``load_rows``.
+        references: References by role, for each env and schedule.
+        seeds_asked: Seeds that make an entry complete.
+
+    Returns:
+        ``LEADERBOARD_COLUMNS``; sorted by env and schedule, best return first.
+    """
+    entries = []
+    for key, by_seed in seed_returns(rows).items():
+        returns = list(by_seed.values())
+        mean, (low, high) = float(np.mean(returns)), interval(returns)
+        known = references.get((key.env, key.schedule), {})
+        entries.append(
+            (*key, len(returns), len(returns) >= seeds_asked, mean, low, high)
+            + tuple(score(value, known) for value in (mean, low, high))
+        )
+    table = pd.DataFrame(entries, columns=list(LEADERBOARD_COLUMNS))
+    order = ["env", "schedule", "setting", "split", "return_mean", "agent"]
+    ascending = [name != "return_mean" for name in order]
+    return table.sort_values(order, ascending=ascending, ignore_index=True)

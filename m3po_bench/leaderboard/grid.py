@@ -1,0 +1,362 @@
+"""Suites: a TOML file becomes the list of runs to make, or one line that says what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import registry
+
+from m3po_bench.registry import PRESETS, agent_names, agent_spec, unknown_name
+
+PROTOCOL = "P1"
+"""Version of the evaluation protocol; part of every run's hash."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class SuiteError(ValueError):
+    """A suite that cannot be run; the message is one line that says why."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long an agent learns and how it is evaluated.
+
+    Attributes:
+        steps: Environment steps of training.
+        preset: The agent's preset.
+        checkpoints: Evaluations, equally spaced; the last one comes after the last step.
+        eval_episodes: Test episodes played at every checkpoint but the last.
+        final_episodes: Test episodes played at the last one; 0 means all there are.
+    """
+
+    steps: int
+    preset: str = "default"
+    checkpoints: int = 20
+    eval_episodes: int = 10
+    final_episodes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "checkpoints", "eval_episodes"):
+            _check_count(name, getattr(self, name), at_least=1)
+        _check_count("final_episodes", self.final_episodes, at_least=0)
+        if self.checkpoints > self.steps:
+            raise SuiteError(
+                f"checkpoints = {self.checkpoints}: expected at most one per step ({self.steps})"
+            )
+        if 0 < self.final_episodes < self.eval_episodes:
+            raise SuiteError(
+                f"final_episodes = {self.final_episodes}: expected 0 (all) or at least "
+                f"eval_episodes ({self.eval_episodes})"
+            )
+        if self.preset not in PRESETS:
+            raise unknown_name("preset", self.preset, PRESETS)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the leaderboard that is a registered agent with other arguments.
+
+    Attributes:
+        agent: Name of the registered agent.
+        kwargs: Arguments that replace its preset's.
+    """
+
+    agent: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run: one agent learns one env under one schedule from one seed.
+
+    Attributes:
+        env: Registered id.
+        schedule: When tasks change, in training and in evaluation.
+        agent: Its name on the leaderboard.
+        variant: The registered agent behind that name, and its arguments.
+        budget: How long it learns and how it is evaluated.
+        seed: Seeds networks, env and sampling.
+    """
+
+    env: str
+    schedule: str
+    agent: str
+    variant: Variant
+    budget: Budget
+    seed: int
+
+    @property
+    def run_id(self) -> str:
+        """Stable, readable name, and the run's folder inside the results folder."""
+        return f"{short_name(self.env)}-{self.schedule}/{self.agent}/seed{self.seed}"
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments that this run's envs are made with, besides the split."""
+        return {**agent_spec(self.variant.agent).env_kwargs, "schedule": self.schedule}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Everything but the seed that decides the run's result, as plain JSON values."""
+        spec = agent_spec(self.variant.agent)
+        config = {
+            "protocol": PROTOCOL,
+            "env": self.env,
+            "env_kwargs": self.env_kwargs,
+            "agent": self.agent,
+            "entry_point": spec.entry_point,
+            "kwargs": {**spec.kwargs(self.budget.preset), **self.variant.kwargs},
+            **asdict(self.budget),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(config, default=_qualified_name))
+        return plain
+
+    @property
+    def config_hash(self) -> str:
+        """First 12 hexadecimal digits of the SHA-256 of ``config``."""
+        canonical = json.dumps(self.config, sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values from which ``from_dict`` makes an equal run."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
+        """The inverse of ``to_dict``."""
+        parts = {"variant": Variant(**values["variant"]), "budget": Budget(**values["budget"])}
+        return cls(**{**values, **parts})
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A grid of envs, schedules, agents and seeds.
+
+    Attributes:
+        name: Names the default results folder.
+        envs: Registered ids.
+        schedules: Names of schedules.
+        agents: Names of registered agents or of ``variants``; slow ones first, so that the
+            last run to start is a short one.
+        seeds: Number of seeds; they are 0, 1, ...
+        budget: The budget of every agent without one of its own.
+        budgets: Budgets by agent.
+        variants: Rows that are a registered agent with other arguments.
+        description: What the suite is for, one line.
+    """
+
+    name: str
+    envs: tuple[str, ...]
+    schedules: tuple[str, ...]
+    agents: tuple[str, ...]
+    seeds: int
+    budget: Budget
+    budgets: Mapping[str, Budget] = field(default_factory=dict)
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.agents):
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise SuiteError(f"name {name!r}: expected letters, digits and ._+- only")
+        _check_count("seeds", self.seeds, at_least=1)
+
+    def runs(self) -> tuple[RunSpec, ...]:
+        """All runs of the grid."""
+        return tuple(
+            RunSpec(
+                env=env,
+                schedule=schedule,
+                agent=agent,
+                variant=self.variants.get(agent, Variant(agent)),
+                budget=self.budgets.get(agent, self.budget),
+                seed=seed,
+            )
+            for env in self.envs
+            for schedule in self.schedules
+            for agent in self.agents
+            for seed in range(self.seeds)
+        )
+
+    def select(
+        self, agents: Sequence[str] = (), envs: Sequence[str] = (), seeds: int | None = None
+    ) -> Suite:
+        """This suite with other agents, envs or number of seeds; ``["all"]`` is every agent.
+
+        Raises:
+            UnknownNameError: If an agent or env does not exist.
+            SuiteError: If ``seeds`` is below 1.
+        """
+        rows = agent_names() if list(agents) == ["all"] else list(agents)
+        known = [*agent_names(), *self.variants]
+        for agent in rows:
+            if agent not in known:
+                raise unknown_name("agent", agent, known)
+        return replace(
+            self,
+            agents=tuple(dict.fromkeys(rows)) or self.agents,
+            envs=tuple(dict.fromkeys(env_id(env) for env in envs)) or self.envs,
+            seeds=self.seeds if seeds is None else seeds,
+        )
+
+
+def short_name(env: str) -> str:
+    """``PointFwdBwd`` for ``M3PO/PointFwdBwd-v0``."""
+    return re.sub(r"-v\d+$", "", env.rpartition("/")[2])
+
+
+def env_ids() -> list[str]:
+    """Ids of every registered meta-environment of the suite."""
+    return [name for name in registry if name.startswith("M3PO/")]
+
+
+def env_id(name: str) -> str:
+    """The registered id that a short name or an id stands for.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    if name in registry:
+        return name
+    by_short_name = {short_name(known): known for known in env_ids()}
+    if name not in by_short_name:
+        raise unknown_name("env", name, by_short_name)
+    return by_short_name[name]
+
+
+def check_envs(envs: Iterable[str], schedules: Iterable[str]) -> None:
+    """Make every env once under each schedule, so that nothing starts in vain.
+
+    Raises:
+        SuiteError: If one cannot be made; the message is the env's own, on one line.
+    """
+    for env, schedule in itertools.product(envs, schedules):
+        try:
+            gym.make(env, split="test", schedule=schedule).close()
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise SuiteError(f"{env} with schedule {schedule!r}: {reason}") from error
+
+
+def suite_names() -> list[str]:
+    """Names of the suites in the package, shortest budget first."""
+    order = ("smoke", "quick", "lite", "ablation", "nonstationary", "paper", "references")
+    found = [path.name[:-5] for path in _packaged().iterdir() if path.name.endswith(".toml")]
+    return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
+
+
+def load_suite(name: str) -> Suite:
+    """Read a suite.
+
+    Args:
+        name: One of ``suite_names()``, or the path of a file that ends in ``.toml``.
+
+    Raises:
+        UnknownNameError: If suite, env, agent, preset or key is unknown.
+        SuiteError: If the file cannot be read or a value is impossible.
+    """
+    if name.endswith(".toml"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = "not a text file" if isinstance(error, ValueError) else error.strerror
+            raise SuiteError(f"suite {name}: {reason}; expected a TOML file") from None
+    elif name in suite_names():
+        text = _packaged().joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        raise unknown_name("suite", name, suite_names())
+    try:
+        return parse_suite(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise SuiteError(f"suite {name}: not valid TOML: {error}") from None
+    except ValueError as error:
+        raise SuiteError(f"suite {name}: {error}") from None
+
+
+def parse_suite(table: Mapping[str, Any]) -> Suite:
+    """Check the contents of a suite file; raises as ``load_suite``."""
+    budget_keys = [f.name for f in fields(Budget)]
+    required = ("name", "envs", "schedule", "agents", "seeds", "steps")
+    _check_keys("key", table, [*required, *budget_keys, "budgets", "variants", "description"])
+    missing = [key for key in required if key not in table]
+    if missing:
+        raise SuiteError(f"{missing[0]} is missing; a suite needs {', '.join(required)}")
+    common = {key: table[key] for key in budget_keys if key in table}
+    variants = {name: _variant(name, value) for name, value in _table(table, "variants").items()}
+    known = [*agent_names(), *variants]
+    budgets = {}
+    for name, values in _table(table, "budgets").items():
+        if name not in known:
+            raise unknown_name("agent in [budgets]", name, known)
+        _check_keys(f"key in [budgets.{name}]", _table(table["budgets"], name), budget_keys)
+        budgets[name] = Budget(**{**common, **values})
+    suite = Suite(
+        name=table["name"],
+        envs=tuple(env_id(env) for env in _names(table, "envs")),
+        schedules=_names(table, "schedule"),
+        agents=_names(table, "agents"),
+        seeds=table["seeds"],
+        budget=Budget(**common),
+        budgets=budgets,
+        variants=variants,
+        description=str(table.get("description", "")),
+    )
+    return suite.select(agents=suite.agents)
+
+
+def _packaged() -> Any:
+    return files("m3po_bench").joinpath("suites")
+
+
+def _variant(name: str, values: Any) -> Variant:
+    if not isinstance(values, dict) or "agent" not in values:
+        raise SuiteError(f"[variants.{name}]: expected a table with the key agent")
+    _check_keys(f"key in [variants.{name}]", values, [f.name for f in fields(Variant)])
+    agent_spec(values["agent"])
+    return Variant(values["agent"], _table(values, "kwargs"))
+
+
+def _names(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = table[key]
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise SuiteError(f"{key} = {value!r}: expected a name or a list of names")
+    if len(set(names)) < len(names):
+        raise SuiteError(f"{key} = {value!r}: a name is there twice")
+    return tuple(names)
+
+
+def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = table.get(key, {})
+    if not isinstance(value, dict):
+        raise SuiteError(f"{key} = {value!r}: expected a table")
+    return value
+
+
+def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise unknown_name(kind, key, known)
+
+
+def _check_count(name: str, value: Any, at_least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise SuiteError(f"{name} = {value!r}: expected a whole number of at least {at_least}")
+
+
+def _qualified_name(value: Any) -> Any:
+    """A stable stand-in, in hashes and records, for classes and functions among arguments."""
+    if hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    raise TypeError(f"argument {value!r} of an agent: expected JSON values, classes or functions")

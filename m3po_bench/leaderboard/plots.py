@@ -1,0 +1,100 @@
+"""Learning curves."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from m3po_bench.leaderboard.grid import short_name
+from m3po_bench.leaderboard.references import Reference, References
+
+_COLUMNS = 3
+_PANEL = (4.6, 3.6)
+_REFERENCES = {"oracle": "#444444", "random": "#999999"}
+_FADED = 0.35
+
+
+def learning_curves(
+    rows: pd.DataFrame, references: References, eval_episodes: int, seeds_asked: int
+) -> bytes:
+    """Test return against env steps, one panel per env: each seed a thin line, and their mean.
+
+    Args:
+        rows: Rows of one schedule, from ``aggregate.load_rows``.
+        references: Drawn as dashed lines where an env has them.
+        eval_episodes: Only this many first episodes count, which every checkpoint has played.
+        seeds_asked: Agents with fewer seeds are drawn faded.
+
+    Returns:
+        A PNG image.
+    """
+    common = rows[rows["episode"] < eval_episodes]
+    by = ["env", "agent", "schedule", "seed", "step"]
+    curves = common.groupby(by, as_index=False)["return"].mean()
+    envs = sorted(curves["env"].unique())
+    agents = list(dict.fromkeys(rows["agent"]))
+    colours = dict(zip(agents, sns.color_palette("colorblind", len(agents)), strict=True))
+    columns = min(_COLUMNS, len(envs))
+    height = math.ceil(len(envs) / columns)
+    with sns.axes_style("whitegrid"):
+        figure = Figure(
+            figsize=(_PANEL[0] * columns, _PANEL[1] * height + 0.4), layout="constrained"
+        )
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(height, columns, squeeze=False).ravel()
+    for ax, env in zip(axes, envs, strict=False):
+        panel = curves[curves["env"] == env]
+        _panel(ax, panel, colours, seeds_asked)
+        _reference_lines(ax, references.get((env, panel["schedule"].iloc[0]), {}))
+        ax.set_title(short_name(env))
+    for ax in axes[len(envs) :]:
+        ax.set_axis_off()
+    figure.legend(handles=_legend(colours), loc="outside lower center", ncols=6, frameon=False)
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
+    return image.getvalue()
+
+
+def _panel(ax: Axes, panel: pd.DataFrame, colours: Mapping[str, Any], seeds_asked: int) -> None:
+    for agent, curves in panel.groupby("agent"):
+        faded = _FADED if curves["seed"].nunique() < seeds_asked else 1.0
+        shared = {"x": "step", "y": "return", "color": colours[str(agent)], "ax": ax}
+        sns.lineplot(
+            curves, units="seed", estimator=None, linewidth=0.8, alpha=0.45 * faded, **shared
+        )
+        sns.lineplot(
+            curves, errorbar=None, linewidth=2.2, marker="o", markersize=4, alpha=faded, **shared
+        )
+    ax.set(xlabel="env steps", ylabel="mean test return")
+    ax.margins(x=0.02)
+
+
+def _reference_lines(ax: Axes, known: Mapping[str, Reference]) -> None:
+    for role, colour in _REFERENCES.items():
+        if role in known:
+            ax.axhline(known[role].mean, color=colour, linestyle="--", linewidth=1.2)
+            ax.annotate(
+                role,
+                (1.0, known[role].mean),
+                xycoords=("axes fraction", "data"),
+                xytext=(-3, 3),
+                textcoords="offset points",
+                ha="right",
+                fontsize=8,
+                color=colour,
+            )
+
+
+def _legend(colours: Mapping[str, Any]) -> Sequence[Line2D]:
+    return [
+        Line2D([], [], color=colour, linewidth=2.2, label=name) for name, colour in colours.items()
+    ]

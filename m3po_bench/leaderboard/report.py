@@ -1,0 +1,68 @@
+"""The report of a results folder: table and figures, from finished runs only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from m3po_bench.leaderboard.aggregate import leaderboard, load_rows, seed_returns
+from m3po_bench.leaderboard.plots import learning_curves
+from m3po_bench.leaderboard.references import References, load_references
+from m3po_bench.leaderboard.store import Store, write_atomically
+from m3po_bench.leaderboard.tables import to_csv, to_markdown
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        table: The leaderboard.
+        markdown: The leaderboard as Markdown.
+        paths: Files, the leaderboard first.
+    """
+
+    table: pd.DataFrame
+    markdown: str
+    paths: tuple[Path, ...]
+
+
+def write_report(store: Store, references: References | None = None) -> Report:
+    """Write ``leaderboard.md``, ``leaderboard.csv`` and figures of a results folder.
+
+    Every file is replaced as a whole, so that no reader sees half of one.
+
+    Args:
+        store: The results folder.
+        references: Scores to measure against; those that the package ships by default.
+
+    Raises:
+        SuiteError: If no run is finished.
+    """
+    references = load_references() if references is None else references
+    rows = load_rows(store)
+    suite = store.read_suite() or {
+        "name": store.root.name,
+        "seeds": int(rows["seed"].nunique()),
+        "eval_episodes": 10,
+    }
+    steps = {
+        (record["agent"], record["env"], record["schedule"]): int(record["config"]["steps"])
+        for _, record in store.finished()
+    }
+    table = leaderboard(rows, references, suite["seeds"])
+    markdown = to_markdown(table, seed_returns(rows), references, suite, steps)
+    contents: dict[str, str | bytes] = {
+        "leaderboard.md": markdown,
+        "leaderboard.csv": to_csv(table),
+    }
+    for schedule, group in rows.groupby("schedule"):
+        contents[f"figures/learning_curves_{schedule}.png"] = learning_curves(
+            group, references, suite["eval_episodes"], suite["seeds"]
+        )
+    (store.root / "figures").mkdir(exist_ok=True)
+    for name, content in contents.items():
+        write_atomically(store.root / name, content)
+    return Report(table, markdown, tuple(store.root / name for name in contents))

@@ -1,0 +1,173 @@
+"""One run in one process: learn, evaluate at checkpoints, record where the result comes from.
+
+``python -m m3po_bench.leaderboard.runner`` reads what to run from one line of JSON on standard
+input and dies when that input is closed, which is to say: when its parent dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from m3po_bench.leaderboard import provenance
+from m3po_bench.leaderboard.evaluation import COPIES, Episode, evaluate, isolated_randomness
+from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
+from m3po_bench.leaderboard.provenance import Stopwatch
+from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
+from m3po_bench.registry import make_agent
+
+EVALUATION_SEED = 20_000
+"""Global random generators start evaluations of run ``seed`` from this plus ``seed``."""
+
+_PROGRESS_EVERY = 0.5
+SETTING, SPLIT = "online", "test"
+
+
+def make_test_envs(env: str, env_kwargs: dict[str, Any]) -> list[gym.Env[Any, Any]]:
+    """Copies of an env's test split, no more than it has episodes."""
+    first = gym.make(env, split=SPLIT, **env_kwargs)
+    copies = min(COPIES, len(first.get_wrapper_attr("episodes")))
+    return [first, *(gym.make(env, split=SPLIT, **env_kwargs) for _ in range(copies - 1))]
+
+
+@dataclass
+class Run:
+    """A run being made; ``execute`` makes it.
+
+    Attributes:
+        spec: What to run.
+        store: Where its rows and its record go.
+    """
+
+    spec: RunSpec
+    store: Store
+    _training: Stopwatch = field(default_factory=Stopwatch)
+    _evaluation: Stopwatch = field(default_factory=Stopwatch)
+    _reported: float = 0.0
+
+    def execute(self) -> None:
+        """Learn and evaluate, and write ``run.json`` as the last thing.
+
+        Raises:
+            RuntimeError: If the agent stops before its budget is used.
+        """
+        spec, budget = self.spec, self.spec.budget
+        self.store.begin(spec)
+        train_env = gym.make(spec.env, split="train", **spec.env_kwargs)
+        self._test_envs = make_test_envs(spec.env, spec.env_kwargs)
+        self._n_episodes = len(self._test_envs[0].get_wrapper_attr("episodes"))
+        self._due = [budget.steps * i // budget.checkpoints for i in range(1, budget.checkpoints)]
+        kwargs = deepcopy(dict(spec.variant.kwargs))  # SB3 writes into policy_kwargs
+        model = make_agent(
+            spec.variant.agent, train_env, preset=budget.preset, seed=spec.seed, **kwargs
+        )
+        _use_one_thread()
+        self._learn(model)
+        final = budget.final_episodes or self._n_episodes
+        episodes = self._evaluate(model, budget.steps, final)
+        diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
+        train_env.close()
+        self.store.finish(spec, self._record(model, diagnostics))
+
+    def _learn(self, model: Any) -> None:
+        def on_step(_locals: dict[str, Any], _globals: dict[str, Any]) -> bool:
+            return self._on_step(model)
+
+        with self._training.running():
+            model.learn(total_timesteps=self.spec.budget.steps, callback=on_step)
+        self._training.wall -= self._evaluation.wall
+        self._training.cpu -= self._evaluation.cpu
+        if model.num_timesteps < self.spec.budget.steps:
+            raise RuntimeError(
+                f"{self.spec.agent} stopped after {model.num_timesteps} of "
+                f"{self.spec.budget.steps} environment steps"
+            )
+
+    def _on_step(self, model: Any) -> bool:
+        """Evaluate where a checkpoint is due; false once the budget is exceeded."""
+        step = int(model.num_timesteps)
+        while self._due and step >= self._due[0]:
+            self._evaluate(model, self._due.pop(0), self.spec.budget.eval_episodes)
+        self._show(step)
+        return step <= self.spec.budget.steps
+
+    def _evaluate(self, model: Any, step: int, n_episodes: int) -> list[Episode]:
+        self._show(step, now=True)
+        wanted = range(min(n_episodes, self._n_episodes))
+        with self._evaluation.running(), isolated_randomness(EVALUATION_SEED + self.spec.seed):
+            episodes = evaluate(model, self._test_envs, wanted)
+        self.store.add_rows(
+            self.spec,
+            (
+                (step, SETTING, SPLIT, e.index, repr(e.total), len(e.rewards), e.n_changes)
+                for e in episodes
+            ),
+        )
+        return episodes
+
+    def _show(self, step: int, now: bool = False) -> None:
+        if now or time.monotonic() > self._reported + _PROGRESS_EVERY:
+            self._reported = time.monotonic()
+            (self.store.folder(self.spec) / PROGRESS).write_text(str(step), encoding="utf-8")
+
+    def _record(self, model: Any, diagnostics: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "protocol": PROTOCOL,
+            "env_steps": int(model.num_timesteps),
+            "training_seconds": {"wall": self._training.wall, "cpu": self._training.cpu},
+            "evaluation_seconds": {"wall": self._evaluation.wall, "cpu": self._evaluation.cpu},
+            "peak_memory_mb": provenance.peak_memory_mb(),
+            "diagnostics": {key: float(value) for key, value in diagnostics.items()},
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "cpu": provenance.cpu_model(),
+            "threads": 1,
+        }
+
+
+def _use_one_thread() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
+
+
+def _die_with_parent() -> None:
+    # The raw descriptor: a thread that blocks in sys.stdin would abort the interpreter's exit.
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> int:
+    """Make the run that standard input describes; 0 if it is complete, 1 if it failed."""
+    order = json.loads(sys.stdin.readline())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    _die_with_parent()
+    spec, store = RunSpec.from_dict(order["spec"]), Store(Path(order["root"]))
+    with store.locked(spec):
+        if store.is_finished(spec):  # by another process, while this one waited for the lock
+            return 0
+        try:
+            Run(spec, store).execute()
+        except Exception:
+            (store.folder(spec) / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+            traceback.print_exc()
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""The leaderboard as text: CSV for programs, Markdown for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, Key
+from m3po_bench.leaderboard.grid import PROTOCOL, short_name
+from m3po_bench.leaderboard.references import ROLES, Reference, References
+from m3po_bench.registry import agent_names, agent_spec
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """The leaderboard as CSV; four decimals, empty where a score is not known."""
+    text: str = table.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+    return text
+
+
+def to_markdown(
+    table: pd.DataFrame,
+    returns: Mapping[Key, Mapping[int, float]],
+    references: References,
+    suite: Mapping[str, Any],
+    steps: Mapping[tuple[str, str, str], int],
+) -> str:
+    """The leaderboard as Markdown, one table for each env and schedule.
+
+    Args:
+        table: From ``aggregate.leaderboard``.
+        returns: From ``aggregate.seed_returns``; every seed is shown where there are few.
+        references: References by role, for each env and schedule.
+        suite: Its ``name`` and how many ``seeds`` it asks for.
+        steps: Training steps by agent, env and schedule.
+    """
+    lines = [f"# Leaderboard: {suite['name']}", "", f"Protocol {PROTOCOL}. {_how_to_read(table)}"]
+    for (env, schedule, setting, split), group in table.groupby(
+        ["env", "schedule", "setting", "split"], sort=False
+    ):
+        lines += ["", f"## {short_name(str(env))}, {schedule}, {setting}, {split}", ""]
+        lines.append(_references_line(references.get((str(env), str(schedule)), {})))
+        entries = [_entry(row, returns, suite["seeds"], steps) for row in _records(group)]
+        lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
+    return "\n".join(lines) + "\n"
+
+
+def _how_to_read(table: pd.DataFrame) -> str:
+    parts = [
+        "Returns are means over seeds of the mean return over all test episodes.",
+        "Score 0 is random, 1 is the oracle.",
+    ]
+    if (table["n_seeds"] < INTERVAL_SEEDS).any():
+        parts.append(
+            f"Where there are fewer than {INTERVAL_SEEDS} seeds no interval is given: "
+            "each seed shown."
+        )
+    if (table["n_seeds"] >= INTERVAL_SEEDS).any():
+        parts.append("Brackets: 95% stratified bootstrap interval over seeds.")
+    if not table["complete"].all():
+        parts.append("An asterisk marks entries with fewer seeds than the suite asks for.")
+    return " ".join(parts)
+
+
+def _references_line(known: Mapping[str, Reference]) -> str:
+    shown = [
+        f"{role} {known[role].mean:.1f} ({known[role].n_seeds} seeds, {known[role].steps:,} steps)"
+        for role in ROLES
+        if role in known
+    ]
+    missing = [role for role in ("random", "oracle") if role not in known]
+    note = f"No reference for {' and '.join(missing)}: no score." if missing else ""
+    return " ".join([f"References: {'; '.join(shown)}."] * bool(shown) + [note] * bool(note))
+
+
+def _entry(
+    row: Mapping[str, Any],
+    returns: Mapping[Key, Mapping[int, float]],
+    seeds_asked: int,
+    steps: Mapping[tuple[str, str, str], int],
+) -> dict[str, str]:
+    key = Key(*(row[name] for name in Key._fields))
+    seeds = ", ".join(f"{value:.1f}" for _, value in sorted(returns[key].items()))
+    span = seeds if row["n_seeds"] < INTERVAL_SEEDS else _span(row, "return", ".1f")
+    known = not pd.isna(row["score"])
+    return {
+        "Agent": str(row["agent"]) + ("" if row["complete"] else " *"),
+        "Env steps": f"{steps[key.agent, key.env, key.schedule]:,}",
+        "Seeds": f"{row['n_seeds']} of {max(seeds_asked, row['n_seeds'])}",
+        "Return": f"{row['return_mean']:.1f}",
+        "Seeds' returns": span,
+        "Score": f"{row['score']:.2f}" if known else "",
+        "Scores from, to": _span(row, "score", ".2f") if known else "",
+        "Is told": ", ".join(_privileges(key.agent)),
+    }
+
+
+def _span(row: Mapping[str, Any], name: str, form: str) -> str:
+    """Lowest and highest seed, or the interval in brackets."""
+    span = ", ".join(format(row[f"{name}_{end}"], form) for end in ("low", "high"))
+    return span if row["n_seeds"] < INTERVAL_SEEDS else f"[{span}]"
+
+
+def _privileges(agent: str) -> Sequence[str]:
+    return agent_spec(agent).privileges if agent in agent_names() else ()
+
+
+def _records(group: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in record.items()} for record in group.to_dict("records")]
