@@ -91,8 +91,8 @@ class OracleSAC(MemorylessSAC):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, gym.Env) and TASK not in layout_of(env).names:
-            env = ObserveTask(env)
+        if isinstance(env, gym.Env) and env.has_wrapper_attr("tasks"):
+            env = env if TASK in layout_of(env).names else ObserveTask(env)
         return MemorylessSAC._wrap_env(env, verbose, monitor_wrapper)
 
     def _visible_columns(self, layout: ObservationLayout) -> NDArray[np.int64]:

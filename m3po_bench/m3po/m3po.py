@@ -23,6 +23,7 @@ an encoder and a likelihood of its own.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -53,6 +54,7 @@ class M3PO(MetaAlgorithm):
         gamma: Discount factor.
         gradient_steps: Policy updates G per env step.
         actor_every: Critic updates per actor update.
+        ent_coef: Entropy temperature; ``"auto"`` tunes it from 1, ``"auto_0.1"`` from 0.1.
         target_entropy: ``"auto"`` is minus the number of action dimensions, as in SB3's SAC.
         real_ratio: Share of each policy batch that is real.
         rollout_length: Steps k of a branched meta-rollout.
@@ -91,6 +93,7 @@ class M3PO(MetaAlgorithm):
         gamma: float = 0.99,
         gradient_steps: int = 10,
         actor_every: int = 1,
+        ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",
         real_ratio: float = 0.05,
         rollout_length: int = 1,
@@ -115,7 +118,8 @@ class M3PO(MetaAlgorithm):
     ) -> None:
         self.buffer_size, self.batch_size = buffer_size, batch_size
         self.tau, self.gamma, self.gradient_steps = tau, gamma, gradient_steps
-        self.actor_every, self.target_entropy = actor_every, target_entropy
+        self.actor_every = actor_every
+        self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.real_ratio, self.rollout_length = real_ratio, rollout_length
         self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
         self.history = history
@@ -157,15 +161,31 @@ class M3PO(MetaAlgorithm):
             model, self.model_learning_rate, self.model_weight_decay,
             self.model_windows, self.model_window_length, self.model_rows,
         )  # fmt: skip
-        entropy = -float(model.action_dim)
-        if self.target_entropy != "auto":
-            entropy = float(self.target_entropy)
         self.soft_actor_critic = SoftActorCritic(
             policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
-            self.lr_schedule(1.0), self.gamma, self.tau, entropy, self.actor_every,
+            self.lr_schedule(1.0), self.gamma, self.tau, self._setup_entropy(), self.actor_every,
         )  # fmt: skip
         self._next_fit = self._next_rollouts = 0
         self._fitted = self._n_updates > 0
+
+    def _setup_entropy(self) -> float | None:
+        """Set the temperature's first value; returns the entropy it is tuned for, if it is."""
+        tuned = isinstance(self.ent_coef, str)
+        try:
+            given = str(self.ent_coef).removeprefix("auto").lstrip("_") if tuned else self.ent_coef
+            first = float(given or 1.0)
+        except ValueError:
+            first = -1.0
+        if first <= 0.0 or (tuned and not str(self.ent_coef).startswith("auto")):
+            raise ValueError(
+                f"ent_coef={self.ent_coef!r}: expected a positive number, 'auto' or 'auto_0.1'"
+            )
+        self.policy.log_alpha.data.fill_(math.log(first))
+        if not tuned:
+            return None
+        if self.target_entropy == "auto":
+            return -float(self.policy.meta_model.action_dim)
+        return float(self.target_entropy)
 
     def _store(self, step: VecStep) -> None:
         columns = self.policy.obs_columns

@@ -11,7 +11,7 @@ Two choices decide whether it learns the task at all:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,9 +76,7 @@ class MetaModel(nn.Module):
         self.obs_norm, self.delta_norm = Normalizer(obs_dim), Normalizer(obs_dim)
         self.reward_norm = Normalizer(1)
         encoded = 2 * obs_dim + action_dim + 1
-        self.encoders = nn.ModuleList(
-            HistoryEncoder(encoded, embedding, branch) for _ in range(2 if history else 0)
-        )
+        self.encoder = HistoryEncoder(2, encoded, embedding, branch) if history else None
         self.dynamics = GaussianEnsemble(
             ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden
         )
@@ -106,25 +104,20 @@ class MetaModel(nn.Module):
         self, state: Tensor, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor
     ) -> Tensor:
         """The history state after one more transition, shape (n, state_dim)."""
-        if not self.encoders:
+        if self.encoder is None:
             return state
-        inputs = self._encoded(obs, action, reward, next_obs)
-        branches = zip(self.encoders, self._branches(state), strict=True)
-        steps = [cast(HistoryEncoder, e).step(inputs, s) for e, s in branches]
-        return torch.cat(steps, -1)
+        return self.encoder.step(self._encoded(obs, action, reward, next_obs), state)
 
     def window_states(self, window: RealTransitions) -> Tensor:
         """History states at each step of windows, shape (length, n, state_dim), with gradient.
 
         The first is the stored one; the others follow from it.
         """
-        start = window.state[0]
-        if not self.encoders:
+        if self.encoder is None:
             return window.state
         inputs = self._encoded(window.obs, window.action, window.reward, window.next_obs)[:-1]
-        branches = zip(self.encoders, self._branches(start), strict=True)
-        after = [e(inputs, s) for e, s in branches]
-        return torch.cat([start[None], torch.cat(after, -1)])
+        start = window.state[0]
+        return torch.cat([start[None], self.encoder(inputs, start)])
 
     def loss(self, data: RealTransitions, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Losses of dynamics, reward and termination on each member's own rows.
@@ -174,7 +167,7 @@ class MetaModel(nn.Module):
     @torch.no_grad()
     def refresh_states(self, replay: SequenceReplay) -> None:
         """Recompute the history state of every stored step, all sequences side by side."""
-        if not self.encoders:
+        if self.encoder is None:
             return
         sequences = replay.sequences()
         state = torch.zeros(sequences.rows.shape[1], self.state_dim)

@@ -1,0 +1,44 @@
+"""The Gaussian ensemble recovers a distribution whose parameters are known."""
+
+from __future__ import annotations
+
+import torch
+
+from m3po_bench.common.dynamics import GaussianEnsemble
+
+
+def test_learns_mean_and_spread() -> None:
+    torch.manual_seed(0)
+    model = GaussianEnsemble(3, 1, 1, (32, 32))
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(600):
+        x = torch.rand(3, 128, 1) * 2 - 1
+        y = x.square() + torch.where(x > 0, 0.3, 0.05) * torch.randn_like(x)
+        optimizer.zero_grad()
+        model.loss(x, y).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    x = torch.tensor([[-0.5], [0.5]])
+    mean, log_var = model(x)
+    assert (mean[..., 0] - 0.25).abs().max() < 0.1
+    std = (0.5 * log_var).exp()[..., 0]
+    assert (std[:, 0] < 0.12).all()
+    assert ((std[:, 1] - 0.3).abs() < 0.1).all()
+    draws = model.sample(torch.full((4000, 1), 0.5))
+    assert abs(float(draws.std()) - 0.3) < 0.1
+    assert abs(float(draws.mean()) - 0.25) < 0.1
+
+
+def test_every_row_gets_its_own_input_and_members_share_the_rows() -> None:
+    torch.manual_seed(0)
+    model = GaussianEnsemble(3, 1, 2, (4,))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.min_log_var.fill_(-40.0)
+        model.max_log_var.fill_(-20.0)
+        model.net.layers[-1].bias[:, 0, 0] = torch.tensor([1.0, 2.0, 3.0])  # the member's number
+        draws = model.sample(torch.zeros(300, 1))[:, 0].round()
+    assert draws.unique().tolist() == [1.0, 2.0, 3.0]
+    assert all((draws == member).sum() == 100 for member in (1, 2, 3))
+    x = torch.arange(7.0)[:, None]
+    assert model.sample(x).shape == (7, 2)

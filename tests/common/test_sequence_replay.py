@@ -1,0 +1,88 @@
+"""Windows, sequences and states of the replay against a stream that is known step by step."""
+
+from __future__ import annotations
+
+import torch
+
+from m3po_bench.common.sequence_replay import SequenceReplay
+
+
+def filled(
+    n_steps: int, n_envs: int = 1, episode: int = 5, max_steps: int = 1000, cut_every: int = 0
+) -> SequenceReplay:
+    """Observation = (stream, time); next observation = (stream, time + 1)."""
+    replay = SequenceReplay(n_envs, obs_dim=2, action_dim=1, state_dim=3, max_steps=max_steps)
+    stream = torch.arange(n_envs).float()
+    for t in range(n_steps):
+        ends = (t + 1) % episode == 0
+        replay.add(
+            torch.stack([stream, torch.full((n_envs,), float(t))], -1),
+            torch.zeros(n_envs, 1),
+            torch.full((n_envs,), float(t)),
+            torch.stack([stream, torch.full((n_envs,), t + 1.0)], -1),
+            torch.zeros(n_envs),
+            torch.full((n_envs,), ends),
+            torch.full((n_envs,), bool(cut_every) and not ends and (t + 1) % cut_every == 0),
+        )
+    return replay
+
+
+def test_windows_are_contiguous_and_stay_in_their_sequence() -> None:
+    torch.manual_seed(0)
+    replay = filled(23, n_envs=2)
+    window, valid = replay.windows(200, 4)
+    assert valid[0].all()
+    both = valid[1:] & valid[:-1]
+    step = window.obs[1:] - window.obs[:-1]
+    assert (step[both] == torch.tensor([0.0, 1.0])).all()
+    assert (window.sequence == window.sequence[0])[valid].all()
+    time = window.obs[..., 1]
+    assert (
+        torch.div(time, 5, rounding_mode="floor")[valid]
+        == torch.div(time[0], 5, rounding_mode="floor").expand(4, -1)[valid]
+    ).all()
+    # Nothing is cut short without need: the last valid step ends its episode or the data.
+    last = time.masked_fill(~valid, -1).amax(0)
+    full = valid.all(0)
+    assert (full | ((last + 1) % 5 == 0) | (last == 22)).all()
+
+
+def test_growth_and_ring_keep_the_newest_in_order() -> None:
+    torch.manual_seed(0)
+    replay = filled(3000, max_steps=1500)
+    assert len(replay) == 1500
+    times = replay.all.obs[:, 1]
+    assert times.min() == 1500
+    assert times.max() == 2999
+    window, valid = replay.windows(500, 6)
+    both = valid[1:] & valid[:-1]
+    assert ((window.obs[1:] - window.obs[:-1])[..., 1][both] == 1).all()
+
+
+def test_sequences_visit_every_row_once_and_carry_states_back() -> None:
+    replay = filled(23, n_envs=2)
+    sequences = replay.sequences()
+    assert sequences.rows.shape == (5, 10)
+    assert sorted(sequences.rows[sequences.valid].tolist()) == list(range(46))
+    obs = replay.take(sequences.rows).obs
+    inside = sequences.valid[1:]
+    assert ((obs[1:] - obs[:-1])[inside] == torch.tensor([0.0, 1.0])).all()
+    age = torch.arange(5.0)[:, None, None].expand(5, 10, 3)
+    replay.set_states(sequences, age, age + 1)
+    data = replay.all
+    assert torch.equal(data.state[:, 0], data.obs[:, 1] % 5)
+    assert torch.equal(data.next_state, data.state + 1)
+    assert replay.last.state[:, 0].tolist() == [2.0, 2.0]
+
+
+def test_steps_between_inner_episodes_are_never_learnt_from() -> None:
+    torch.manual_seed(0)
+    replay = filled(40, episode=10, cut_every=5)  # t = 4, 14, 24, 34 lead to another episode
+    times = replay.sample(500).obs[:, 1]
+    assert not (times % 10 == 4).any()
+    assert len(times.unique()) == 36
+    window, valid = replay.windows(300, 8)
+    assert not (window.obs[..., 1][valid] % 10 == 4).any()
+    crossing = (window.obs[0, :, 1] % 10 < 4)[None] & (window.obs[..., 1] % 10 > 4)
+    assert not (valid & crossing).any()
+    assert replay.n_sequences == 4

@@ -1,0 +1,99 @@
+"""Losses against autograd and closed forms, and one update against SB3's arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.distributions import Normal, TransformedDistribution
+from torch.distributions.transforms import TanhTransform
+
+from m3po_bench.common.soft_actor_critic import (
+    Actor,
+    Critics,
+    SoftActorCritic,
+    Transitions,
+    critic_loss,
+)
+
+
+def parts(seed: int = 0) -> tuple[Actor, Critics, Critics]:
+    torch.manual_seed(seed)
+    return (
+        Actor(4, 2, (8,)),
+        Critics(4, 2, (8,), n=2, layer_norm=False),
+        Critics(4, 2, (8,), n=2, layer_norm=False),
+    )
+
+
+def batch(n: int = 16) -> Transitions:
+    return Transitions(
+        torch.randn(n, 4), torch.rand(n, 2) * 2 - 1, torch.randn(n), torch.randn(n, 4),
+        (torch.rand(n) > 0.3).float(),
+    )  # fmt: skip
+
+
+def test_log_density_of_a_squashed_gaussian() -> None:
+    actor, _, _ = parts()
+    features = torch.randn(32, 4)
+    action, log_prob = actor.act_with_log_prob(features)
+    mean, log_std = actor(features)
+    reference = TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform(cache_size=1)])
+    expected = reference.log_prob(action.clamp(-0.999999, 0.999999)).sum(-1)
+    torch.testing.assert_close(log_prob, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(actor.act(features, deterministic=True), torch.tanh(mean))
+
+
+def test_target_stops_where_the_episode_does() -> None:
+    actor, critics, targets = parts()
+    data = batch()._replace(not_terminated=torch.zeros(16))
+    loss = critic_loss(critics, targets, actor, data, 0.99, torch.tensor(0.5))
+    values = critics(data.features, data.action)
+    expected = 0.5 * ((values - data.reward) ** 2).mean(1).sum()
+    torch.testing.assert_close(loss, expected)
+
+
+def test_an_update_moves_each_part_as_it_should() -> None:
+    actor, critics, targets = parts()
+    log_alpha = torch.zeros((), requires_grad=True)
+    sac = SoftActorCritic(actor, critics, targets, log_alpha, 1e-2, 0.99, 0.1, -2.0, actor_every=2)
+    before = [p.detach().clone() for p in targets.parameters()]
+    actor_before = [p.detach().clone() for p in actor.parameters()]
+    sac.update(batch())
+    for old, new, online in zip(before, targets.parameters(), critics.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), 0.9 * old + 0.1 * online.detach())
+    moved = [not torch.equal(a, b) for a, b in zip(actor_before, actor.parameters(), strict=True)]
+    assert all(moved)
+    actor_now = [p.detach().clone() for p in actor.parameters()]
+    sac.update(batch())  # the second critic update leaves the actor alone
+    assert all(torch.equal(a, b) for a, b in zip(actor_now, actor.parameters(), strict=True))
+    assert all(p.requires_grad for p in critics.parameters())
+
+
+def test_temperature_falls_where_entropy_is_above_its_target() -> None:
+    for target, direction in ((-20.0, -1), (20.0, 1)):
+        actor, critics, targets = parts()
+        log_alpha = torch.zeros((), requires_grad=True)
+        sac = SoftActorCritic(actor, critics, targets, log_alpha, 1e-2, 0.99, 0.1, target)
+        sac.update(batch())
+        assert math.copysign(1, float(log_alpha.detach())) == direction
+
+
+def test_solves_a_bandit_whose_answer_is_known() -> None:
+    """Reward -(a - 0.5)^2, one step: the actor must end up near 0.5, the value near the reward."""
+    torch.manual_seed(0)
+    actor, critics = Actor(1, 1, (32,)), Critics(1, 1, (32,), 2, False)
+    targets = Critics(1, 1, (32,), 2, False)
+    log_alpha = torch.tensor(-5.0, requires_grad=True)
+    sac = SoftActorCritic(actor, critics, targets, log_alpha, 3e-3, 0.9, 0.05, None)
+    for _ in range(800):
+        action = torch.rand(64, 1) * 2 - 1
+        reward = -((action[:, 0] - 0.5) ** 2)
+        sac.update(
+            Transitions(torch.zeros(64, 1), action, reward, torch.zeros(64, 1), torch.zeros(64))
+        )
+    best = actor.act(torch.zeros(1, 1), deterministic=True)
+    assert abs(float(best) - 0.5) < 0.1
+    values = critics(torch.zeros(2, 1), torch.tensor([[0.5], [-0.5]])).mean(0)
+    assert abs(float(values[0].detach())) < 0.1
+    assert abs(float(values[1].detach()) + 1.0) < 0.15

@@ -1,0 +1,61 @@
+"""Names, presets and plugins."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from m3po_bench import registry
+from m3po_bench.registry import (
+    AgentSpec,
+    UnknownNameError,
+    agent_names,
+    agent_spec,
+    load_plugins,
+    make_agent,
+    register_agent,
+    unknown_name,
+)
+
+
+def test_unknown_names_come_with_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown agent 'M3P0'; nearest: M3PO"):
+        agent_spec("M3P0")
+    with pytest.raises(UnknownNameError, match=r"unknown preset 'tinny'; nearest: tiny"):
+        make_agent("M3PO", None, preset="tinny")
+    assert "known: a, b" in str(unknown_name("thing", "zzzzzz", ["b", "a"]))
+
+
+def test_a_preset_lies_over_default() -> None:
+    spec = AgentSpec("X", "m:X", {"default": {"a": 1, "b": 1}, "tiny": {"b": 2}})
+    assert spec.kwargs("tiny") == {"a": 1, "b": 2}
+    assert spec.kwargs("lite") == {"a": 1, "b": 1}
+
+
+def test_a_name_belongs_to_one_agent() -> None:
+    register_agent(agent_spec("M3PO"))  # the same again is harmless
+    with pytest.raises(ValueError, match="registered already"):
+        register_agent(AgentSpec("M3PO", "elsewhere:M3PO"))
+    with pytest.raises(UnknownNameError, match="nearest: tiny"):
+        register_agent(AgentSpec("New", "m:New", {"tinny": {}}))
+    assert "New" not in agent_names()
+
+
+def test_plugins_register_and_a_failing_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bring() -> None:
+        register_agent(AgentSpec("FromPlugin", "plugin:Agent"))
+
+    def fail() -> None:
+        raise RuntimeError("no luck")
+
+    def plugin(name: str, function: Any) -> Any:
+        return SimpleNamespace(name=name, value=f"package:{name}", load=lambda: function)
+
+    plugins = [plugin("broken", fail), plugin("good", bring)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(registry, "_AGENTS", dict(registry._AGENTS))
+    with pytest.warns(RuntimeWarning, match=r"plugin 'broken'.*no luck"):
+        load_plugins()
+    assert "FromPlugin" in agent_names()
