@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import m3po_baselines
 import m3po_envs
-
 from m3po_bench.registry import (
     AgentSpec,
     agent_names,

@@ -78,7 +78,6 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
             raise unknown_name("split", split, SPLITS)
         if visibility not in VISIBILITIES:
             raise unknown_name("visibility", visibility, VISIBILITIES)
-        self._next_change = -1
         self.horizon = HORIZONS.get(self.env_id, HORIZON)
         self.split = split
         self.visibility = visibility
@@ -88,8 +87,11 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._forced_task: Task | None = None
         self._life_task: Task | None = None
         self._interrupted: np.random.Generator | None = None
-        self._ids: dict[tuple[float, ...], int] = {}
         self._set_spaces()
+        # There is a task before the first reset: isinstance(env, MetaEnv) reads it.
+        self._ids: dict[tuple[float, ...], int] = {}
+        self._begin_episode(self._tasks.sample(np.random.default_rng(0)), ())
+        self._ids.clear()
 
     def _tasks_of(self, split: str) -> TaskDistribution:
         if split == "ood" and "ood" not in self.distributions:
@@ -276,18 +278,17 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._first_task, self._changes = first, changes
         self._step = self._since = self._n_changes = 0
         self._changed = False
-        self._next_change = changes[0].step if changes else -1
         self._enter(first)
 
     def _advance(self) -> None:
         task = self._changes[self._n_changes].task
         self._n_changes += 1
         self._since = 0
-        left = self._changes[self._n_changes :]
-        self._next_change = left[0].step if left else -1
         self._enter(task)
 
     def _enter(self, task: Task) -> None:
+        left = self._changes[self._n_changes :]
+        self._next_change = left[0].step if left else -1
         self._task = task
         self._vector = task.vector
         self._task_id = self._id(task)

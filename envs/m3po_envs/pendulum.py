@@ -62,7 +62,7 @@ class PendulumRandomParamsEnv(MetaEnvBase, PendulumEnv):
     """
 
     env_id = "M3PO/PendulumRandomParams-v0"
-    distributions: ClassVar = {
+    distributions: ClassVar[Mapping[str, UniformTasks]] = {
         "train": UniformTasks(NAMES, ((1.0, 1.5), (0.8, 1.2), (0.8, 1.2)), signs=("gain",)),
         "ood": UniformTasks(NAMES, ((0.75, 1.0), (1.2, 1.4), (1.2, 1.3)), signs=("gain",)),
     }
@@ -76,18 +76,18 @@ class PendulumRandomParamsEnv(MetaEnvBase, PendulumEnv):
     ) -> None:
         PendulumEnv.__init__(self, render_mode=render_mode)
         self.action_space = spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
-        self.max_torque = np.inf  # the action is cut before the gain, not the torque after it
-        self._gain = 1.0
         MetaEnvBase.__init__(self, schedule, split, visibility)
 
     def _apply(self, task: Task) -> None:
         self._gain, self.m, self.l = task.params
+        # The body cuts the torque; so this cuts the action at 1, before the gain.
+        self.max_torque = MAX_TORQUE * abs(self._gain)
 
     def step(
         self, action: NDArray[Any]
     ) -> tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
         """Step; see ``gymnasium.Env.step``."""
-        return super().step(self._gain * np.clip(action, -1.0, 1.0))
+        return super().step(self._gain * action)
 
     def reward(
         self,

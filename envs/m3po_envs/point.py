@@ -105,7 +105,9 @@ class PointFwdBwdEnv(MetaEnvBase, Point):
     """
 
     env_id = "M3PO/PointFwdBwd-v0"
-    distributions: ClassVar = {"train": FiniteTasks(("direction",), ((-1.0,), (1.0,)))}
+    distributions: ClassVar[Mapping[str, FiniteTasks]] = {
+        "train": FiniteTasks(("direction",), ((-1.0,), (1.0,)))
+    }
 
     def __init__(
         self,

@@ -1,0 +1,316 @@
+"""What every registered ``M3PO/*`` id must do; a new one is tested by being registered."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from numpy.typing import NDArray
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.vec_env import SubprocVecEnv
+
+import m3po_bench  # noqa: F401 - registers the ids
+from m3po_bench.tasks import MetaEnv
+from m3po_bench.wrappers import PreviousActionReward, layout_of
+from m3po_envs.base import VISIBILITIES, MetaEnvBase
+from m3po_envs.schedules import SCHEDULES
+
+IDS = sorted(env_id for env_id in gym.registry if env_id.startswith("M3PO/"))
+BUSY = {"name": "hazard", "rate": 0.2}
+INFO_KEYS = {"task_id", "task_changed", "steps_since_change", "n_changes", "task"}
+# Both checkers find fault with bounds that Gymnasium's own MuJoCo envs and rewards have.
+EXPECTED_WARNINGS = ("bound", "infinity", "normalize")
+
+every_id = pytest.mark.parametrize("env_id", IDS)
+
+
+def make(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
+    """The env as users get it; gymnasium's passive checker has tests of its own here."""
+    return gym.make(env_id, disable_env_checker=True, **kwargs)
+
+
+def body(env: gym.Env[Any, Any]) -> MetaEnvBase:
+    unwrapped = env.unwrapped
+    assert isinstance(unwrapped, MetaEnvBase)
+    return unwrapped
+
+
+def actions_of(env: gym.Env[Any, Any], n: int, seed: int = 0) -> NDArray[np.float32]:
+    assert env.action_space.shape is not None
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-1, 1, (n, *env.action_space.shape)).astype(np.float32)
+
+
+def rollout(env: gym.Env[Any, Any], n: int = 60, **reset: Any) -> list[tuple[Any, ...]]:
+    """(observation, reward, info) of each step; the reset's reward is 0."""
+    obs, info = env.reset(**reset)
+    rows: list[tuple[Any, ...]] = [(obs, 0.0, info)]
+    for action in actions_of(env, n):
+        obs, reward, _, _, info = env.step(action)
+        rows.append((obs, float(reward), info))
+    return rows
+
+
+def assert_same(first: list[tuple[Any, ...]], second: list[tuple[Any, ...]]) -> None:
+    assert len(first) == len(second)
+    for (obs, reward, info), (other_obs, other_reward, other_info) in zip(
+        first, second, strict=True
+    ):
+        assert np.array_equal(obs, other_obs)
+        assert reward == other_reward
+        assert info.keys() == other_info.keys()
+        assert all(np.array_equal(info[key], other_info[key]) for key in info)
+
+
+def test_there_are_ids_to_test() -> None:
+    assert len(IDS) >= 3
+
+
+@every_id
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_both_checkers_pass(env_id: str, schedule: str, visibility: str) -> None:
+    env = make(env_id, schedule=schedule, visibility=visibility)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gymnasium_check_env(env.unwrapped, skip_render_check=True)
+        sb3_check_env(env.unwrapped)
+        sb3_check_env(env)
+    messages = [str(warning.message) for warning in caught]
+    assert not [m for m in messages if not any(word in m for word in EXPECTED_WARNINGS)]
+
+
+@every_id
+def test_it_is_a_meta_env_with_unit_actions(env_id: str) -> None:
+    env = make(env_id)
+    assert isinstance(env.unwrapped, MetaEnv)
+    space = env.action_space
+    assert isinstance(space, gym.spaces.Box)
+    assert space.dtype == np.float32
+    assert np.all(space.low == -1)
+    assert np.all(space.high == 1)
+    assert body(env).env_id == env_id
+
+
+@every_id
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_equal_seeds_give_equal_trajectories(env_id: str, split: str) -> None:
+    fresh, used = (make(env_id, split=split, schedule=BUSY) for _ in range(2))
+    rollout(used, seed=1)
+    expected = rollout(fresh, seed=5)
+    again = rollout(used, seed=5)
+    for row in (*expected, *again):
+        row[2].pop("task_id")  # a counter of the tasks that an env has met
+    assert_same(expected, again)
+    assert any(not np.array_equal(a[0], b[0]) for a, b in zip(expected, rollout(used), strict=True))
+
+
+@every_id
+def test_specs_survive_json(env_id: str) -> None:
+    env = make(env_id, schedule=BUSY, visibility="notified", split="test", max_episode_steps=30)
+    assert env.spec is not None
+    spec = EnvSpec.from_json(env.spec.to_json())
+    again = gym.make(spec)
+    assert again.spec == env.spec
+    assert isinstance(again, PreviousActionReward)
+    assert body(again).schedule == body(env).schedule
+    assert (body(again).visibility, body(again).split) == ("notified", "test")
+    assert body(again).horizon == 30
+    assert_same(rollout(env, 30, seed=0), rollout(again, 30, seed=0))
+
+
+@every_id
+def test_infos_are_flat_and_numeric(env_id: str) -> None:
+    env = make(env_id, schedule=BUSY)
+    for _, _, info in rollout(env, seed=0):
+        assert info.keys() >= INFO_KEYS
+        assert info["task"].shape == (len(body(env).tasks.names),)
+        assert info["task"].dtype == np.float64
+        assert all(
+            np.ndim(info[key]) == 0 and np.isfinite(info[key]) for key in info if key != "task"
+        )
+
+
+@every_id
+def test_infos_agree_with_the_change_list(env_id: str) -> None:
+    env = make(env_id, schedule=BUSY)
+    rows = rollout(env, seed=0)
+    at = {change.step: change.task for change in body(env).changes}
+    assert at
+    task, last, n_changes = body(env).first_task, 0, 0
+    for step, (_, _, info) in enumerate(rows):
+        if step in at:
+            task, last, n_changes = at[step], step, n_changes + 1
+        assert info["task_changed"] == int(step in at)
+        assert info["n_changes"] == n_changes
+        assert info["steps_since_change"] == step - last
+        assert np.array_equal(info["task"], task.vector)
+        if task.index >= 0:
+            assert info["task_id"] == task.index
+
+
+@every_id
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_changes_depend_on_the_seed_alone(env_id: str, schedule: str) -> None:
+    lists = []
+    for seed_of_actions in (0, 1):
+        env, found = make(env_id, schedule=schedule), []
+        env.reset(seed=3)
+        for _ in range(3):
+            for action in actions_of(env, 20, seed_of_actions):
+                env.step(action)
+            env.reset()
+            found.append((body(env).first_task, body(env).changes))
+        lists.append(found)
+    assert lists[0] == lists[1]
+    firsts = [first for first, _ in lists[0]]
+    assert (len(set(firsts)) == 1) >= (schedule == "static")
+
+
+@every_id
+@pytest.mark.parametrize("schedule", [*SCHEDULES, BUSY])
+def test_a_change_always_brings_another_task(env_id: str, schedule: Any) -> None:
+    env = make(env_id, schedule=schedule)
+    env.reset(seed=0)
+    for _ in range(20):
+        env.reset()
+        task = body(env).first_task
+        for change in body(env).changes:
+            assert change.task.params != task.params
+            task = change.task
+
+
+@every_id
+def test_a_change_changes_the_next_transition_and_none_before(env_id: str) -> None:
+    step = 10
+    changing = make(env_id, schedule={"name": "single", "step": step})
+    staying = make(env_id, schedule="static")
+    changed = rollout(changing, step + 1, seed=2)
+    task = body(changing).first_task
+    stayed = rollout(staying, step + 1, seed=2, options={"task": task})
+    assert [row[1] for row in changed[: step + 1]] == [row[1] for row in stayed[: step + 1]]
+    columns = layout_of(changing).columns("observation")
+    for row, other in zip(changed[: step + 1], stayed[: step + 1], strict=True):
+        assert np.array_equal(row[0][columns], other[0][columns])
+    (obs, reward, _), (other_obs, other_reward, _) = changed[-1], stayed[-1]
+    assert reward != other_reward or not np.array_equal(obs[columns], other_obs[columns])
+
+
+@every_id
+def test_forced_tasks_and_schedules_stay_until_the_next(env_id: str) -> None:
+    env = make(env_id)
+    env.reset(seed=0)
+    tasks = [body(env).tasks.sample(np.random.default_rng(0))]
+    tasks.append(body(env).tasks.sample(np.random.default_rng(1), other_than=tasks[0]))
+    for task, schedule in zip(tasks, ("recurrent", "episodic"), strict=True):
+        env.reset(options={"task": task.params, "schedule": schedule})
+        for _ in range(4):
+            assert body(env).first_task.params == task.params
+            assert body(env).schedule.name == schedule
+            env.reset()
+
+
+@every_id
+def test_the_horizon_is_the_time_limit(env_id: str) -> None:
+    always = {"name": "hazard", "rate": 1.0}
+    default, short = (
+        make(env_id, schedule=always),
+        make(env_id, schedule=always, max_episode_steps=7),
+    )
+    assert default.spec is not None
+    for env, horizon in ((default, default.spec.max_episode_steps), (short, 7)):
+        env.reset(seed=0)
+        assert horizon is not None
+        assert [change.step for change in body(env).changes] == list(range(1, horizon))
+        truncated = [env.step(action)[3] for action in actions_of(env, horizon)]
+        assert truncated == [False] * (horizon - 1) + [True]
+
+
+@every_id
+def test_it_runs_vectorised(env_id: str) -> None:
+    env = gym.make_vec(env_id, num_envs=2, vectorization_mode="sync", max_episode_steps=5)
+    obs, info = env.reset(seed=0)
+    for _ in range(12):
+        obs, reward, _, _, info = env.step(env.action_space.sample())
+    assert obs.shape[0] == reward.shape[0] == info["task"].shape[0] == 2
+    env.close()
+
+
+@every_id
+def test_it_runs_in_subprocesses(env_id: str) -> None:
+    subprocesses = SubprocVecEnv(
+        [functools.partial(gym.make, f"m3po_bench:{env_id}")], start_method="spawn"
+    )
+    try:
+        subprocesses.seed(4)
+        obs = np.asarray(subprocesses.reset())
+        assert layout_of(subprocesses).width == obs.shape[1]
+        env = make(env_id)
+        expected, _ = env.reset(seed=4)
+        for action in actions_of(env, 5):
+            next_obs, reward, _, _ = subprocesses.step(action[None])
+            expected, expected_reward, *_ = env.step(action)
+        assert np.array_equal(np.asarray(next_obs), expected[None])
+        assert reward[0] == expected_reward
+    finally:
+        subprocesses.close()
+
+
+@every_id
+@pytest.mark.parametrize("visibility", VISIBILITIES)
+def test_the_layout_covers_the_observation(env_id: str, visibility: str) -> None:
+    env = make(env_id, visibility=visibility)
+    obs, _ = env.reset(seed=0)
+    layout = layout_of(env)
+    assert layout.width == obs.shape[0] == env.observation_space.shape[0]  # type: ignore[index]
+    extra = {"hidden": (), "notified": ("task_changed",), "oracle": ("task",)}[visibility]
+    history = ("previous_action", "previous_reward", "first_step")
+    assert layout.names == ("observation", *extra, *history)
+
+
+@every_id
+def test_the_oracle_sees_the_task_of_the_next_transition(env_id: str) -> None:
+    env = make(env_id, visibility="oracle", schedule=BUSY)
+    columns = layout_of(env).columns("task")
+    obs, _ = env.reset(seed=0)
+    for action in actions_of(env, 60):
+        assert np.array_equal(obs[columns], body(env).task.vector.astype(obs.dtype))
+        obs, *_ = env.step(action)
+
+
+@every_id
+def test_spaces_are_the_same_in_all_splits(env_id: str) -> None:
+    for visibility in VISIBILITIES:
+        train = make(env_id, visibility=visibility)
+        for split in {"test", *body(train).distributions} - {"train"}:
+            other = make(env_id, visibility=visibility, split=split)
+            assert other.observation_space == train.observation_space
+
+
+@every_id
+def test_rewards_and_ends_are_those_that_planners_are_told(env_id: str) -> None:
+    env = make(env_id, schedule=BUSY)
+    columns = layout_of(env).columns("observation")
+    rows, ends = [], []
+    obs, info = env.reset(seed=0)
+    for action in actions_of(env, 100):
+        next_obs, reward, terminated, _, next_info = env.step(action)
+        rows.append((obs[columns], action, next_obs[columns], info["task"], float(reward)))
+        ends.append(terminated)
+        obs, info = next_obs, next_info
+        if terminated:
+            obs, info = env.reset()
+    before, action, after, task, reward = (np.array(x) for x in zip(*rows, strict=True))
+    assert body(env).terminated(before, action, after).tolist() == ends
+    told = body(env).reward(before, action, after, task)
+    assert told.shape == reward.shape
+    # Envs whose observation does not determine the reward state their error and test it.
+    assert np.corrcoef(told, reward)[0, 1] > 0.9
+    one_task = body(env).reward(before, action, after, task[0])
+    assert np.array_equal(one_task, body(env).reward(before, action, after, task[[0] * 100]))
