@@ -21,7 +21,6 @@ from m3po_bench.registry import PRESETS, agent_spec
 
 ENV = "M3PO/PointFwdBwd-v0"
 LEARNERS = [name for name in agent_names() if name != "Random"]
-torch.set_num_threads(1)
 
 
 def env_kwargs(name: str) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""M3PO as an SB3 algorithm: its memory, its options, its errors, and that it learns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+
+from m3po_bench import M3PO, make_agent
+from m3po_bench.m3po import m3po
+from m3po_bench.registry import agent_spec
+from m3po_bench.wrappers import TrialWrapper
+
+ENV = "M3PO/PointFwdBwd-v0"
+
+
+def tiny(env: Any = ENV, **kwargs: Any) -> M3PO:
+    settings = {**agent_spec("M3PO").kwargs("tiny"), **kwargs}
+    return M3PO("MlpPolicy", gym.make(env) if isinstance(env, str) else env, seed=0, **settings)
+
+
+def test_the_name_is_the_class() -> None:
+    assert M3PO is m3po.M3PO
+
+
+@pytest.mark.parametrize("env_id", ["Pendulum-v1", ENV])
+def test_acting_and_replay_agree_on_every_history_state(env_id: str) -> None:
+    """What ``predict`` remembers from columns is what the model recomputes from transitions."""
+    model = tiny(env_id, learning_starts=10_000)
+    seen = []
+    for _ in range(250):
+        model.learn(1, reset_num_timesteps=False, log_interval=None)
+        assert model._agent_state is not None
+        seen.append(model._agent_state[0][0])
+    model.policy.meta_model.refresh_states(model.replay)
+    np.testing.assert_allclose(np.stack(seen), model.replay.all.state, rtol=1e-3, atol=1e-5)
+
+
+def test_memory_outlasts_inner_episodes_of_a_trial() -> None:
+    env = TrialWrapper(gym.make(ENV, max_episode_steps=10), 2)
+    model = tiny(env, learning_starts=10_000)
+    states = []
+    for _ in range(21):
+        model.learn(1, reset_num_timesteps=False, log_interval=None)
+        assert model._agent_state is not None
+        states.append(model._agent_state[0][0])
+    assert not states[0].any()
+    np.testing.assert_array_equal(states[10], states[9])  # the boundary leaves memory alone
+    assert not states[20].any()  # the next trial starts afresh
+    model.policy.meta_model.refresh_states(model.replay)
+    np.testing.assert_allclose(np.stack(states), model.replay.all.state, rtol=1e-3, atol=1e-5)
+
+
+def test_without_history_nothing_is_remembered() -> None:
+    model = tiny(history=False).learn(120)
+    assert model.policy.meta_model.state_dim == 0
+    obs = np.zeros((1, model.observation_space.shape[0]))  # type: ignore[index]
+    other = obs.copy()
+    other[:, -3:] = (0.7, 1.0, 0.0)  # previous action, previous reward, first-step flag
+    state = model.predict(obs)[1]
+    first, _ = model.predict(obs, state, np.zeros(1, bool), deterministic=True)
+    second, _ = model.predict(other, state, np.zeros(1, bool), deterministic=True)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("real_ratio", [0.0, 0.5, 1.0])
+def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
+    model = tiny(real_ratio=real_ratio, batch_size=40).learn(60)
+    real = model.policy.meta_model.features(model.replay.all.obs, model.replay.all.state)
+    batch = model._policy_batch()
+    assert len(batch.reward) == 40
+    found = (batch.features[:, None] == real[None]).all(-1).any(1)
+    # k = 1: imagined transitions start at real features too, so tell them by where they lead
+    ends = model.policy.meta_model.features(model.replay.all.next_obs, model.replay.all.next_state)
+    led = (batch.next_features[:, None] - ends[None]).abs().amax(-1).amin(1) < 1e-6
+    assert int((found & led).sum()) == round(40 * real_ratio)
+
+
+def test_longer_rollouts() -> None:
+    model = tiny(rollout_length=3).learn(55)
+    assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
+
+
+def test_env_without_a_termination_function_gets_a_learnt_one() -> None:
+    assert tiny().policy.meta_model.termination is None
+    assert tiny("Pendulum-v1").policy.meta_model.termination is not None
+
+
+def test_subprocess_envs() -> None:
+    venv = SubprocVecEnv([lambda: gym.make(f"m3po_bench:{ENV}")] * 2)
+    assert tiny(venv).learn(120).num_timesteps == 120
+    venv.close()
+
+
+def test_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match="VecNormalize is not supported"):
+        tiny(VecNormalize(DummyVecEnv([lambda: gym.make(ENV)])))
+    with pytest.raises(ValueError, match="flat Box"):
+        tiny("CartPole-v1")
+    with pytest.raises(ValueError, match="ent_coef='car'"):
+        tiny(ent_coef="car")
+    model = tiny()
+    with pytest.raises(ValueError, match="PreviousActionReward"):
+        model.predict(np.zeros((1, 3)))
+
+
+def test_a_learning_rate_schedule_is_followed() -> None:
+    model = tiny(learning_rate=lambda left: 1e-3 * left).learn(100)
+    rate = model.soft_actor_critic.optimizers[0].param_groups[0]["lr"]
+    assert 0.0 <= rate < 2e-5
+
+
+@pytest.mark.slow
+def test_learns_to_find_the_direction() -> None:
+    """Standing still, the best without memory, gives 0; so does any memoryless agent."""
+    env = gym.make(ENV, schedule="episodic")
+    model = make_agent("M3PO", env, preset="quick", seed=0).learn(2000)
+    test = gym.make(ENV, schedule="episodic", split="test")
+    returns = []
+    for episode in range(10):
+        obs, _ = test.reset(options={"episode": episode})
+        state, start, total, done = None, np.ones(1, bool), 0.0, False
+        while not done:
+            action, state = model.predict(obs[None], state, start, deterministic=True)
+            start = np.zeros(1, bool)
+            obs, reward, _, done, _ = test.step(action[0])
+            total += float(reward)
+        returns.append(total)
+    assert np.mean(returns) > 40.0
+    assert min(returns) > 0.0

@@ -1,0 +1,147 @@
+"""The meta-model on data whose hidden task is known."""
+
+from __future__ import annotations
+
+import torch
+
+from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
+from m3po_bench.common.soft_actor_critic import Actor
+from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch
+from m3po_bench.m3po.meta_model import MetaModel, MetaModelTrainer
+
+SMALL = {"state_dim": 8, "embedding": 16, "ensemble_size": 3, "hidden": (32,)}
+
+
+def two_task_data(n_episodes: int = 24, length: int = 20) -> SequenceReplay:
+    """o' = 0.8 o + 0.2 a; r = d o', with d = +-1 fixed per episode and never shown."""
+    replay = SequenceReplay(1, 1, 1, 16, 10_000)
+    for episode in range(n_episodes):
+        obs, direction = torch.randn(1, 1), 1.0 - 2.0 * (episode % 2)
+        for t in range(length):
+            action = torch.rand(1, 1) * 2 - 1
+            next_obs = 0.8 * obs + 0.2 * action
+            done = torch.tensor([t == length - 1])
+            replay.add(
+                obs,
+                action,
+                direction * next_obs[:, 0],
+                next_obs,
+                torch.zeros(1),
+                done,
+                ~done & done,
+            )
+            obs = next_obs
+    return replay
+
+
+def fitted(history: bool, steps: int = 400) -> tuple[MetaModel, SequenceReplay]:
+    torch.manual_seed(0)
+    replay = two_task_data()
+    model = MetaModel(1, 1, reward_hidden=(32,), history=history, **SMALL)  # type: ignore[arg-type]
+    if not history:
+        replay = _without_states(replay)
+    MetaModelTrainer(model, 3e-3, 0.0, windows=16, length=10, rows=64).fit(replay, steps)
+    return model, replay
+
+
+def _without_states(source: SequenceReplay) -> SequenceReplay:
+    replay, data = SequenceReplay(1, 1, 1, 0, 10_000), source.all
+    for i in range(len(source)):
+        done = torch.tensor([i % 20 == 19])
+        replay.add(
+            data.obs[i : i + 1], data.action[i : i + 1], data.reward[i : i + 1],
+            data.next_obs[i : i + 1], torch.zeros(1), done, ~done & done,
+        )  # fmt: skip
+    return replay
+
+
+def reward_error(model: MetaModel, data: RealTransitions) -> float:
+    """Mean squared error of sampled rewards over their variance."""
+    torch.manual_seed(1)
+    reward = model.imagine(data.obs, data.state, data.action).reward
+    return float((reward - data.reward).square().mean() / data.reward.var())
+
+
+def test_history_tells_the_reward_that_no_observation_tells() -> None:
+    model, replay = fitted(history=True, steps=500)
+    data = replay.all
+    known = data.next_state.abs().sum(-1) > 0
+    age = torch.arange(len(data.reward)) % 20
+    later = RealTransitions(*(x[known & (age > 0)] for x in data))
+    assert reward_error(model, later) < 0.35
+    blind, blind_replay = fitted(history=False)
+    assert reward_error(blind, blind_replay.all) > 0.8
+
+
+def test_states_are_those_of_acting_step_by_step() -> None:
+    model, replay = fitted(history=True, steps=20)
+    data = replay.all
+    state = torch.zeros(1, model.state_dim)
+    for i in range(40):
+        if i % 20 == 0:
+            state = torch.zeros(1, model.state_dim)
+        torch.testing.assert_close(data.state[i : i + 1], state, rtol=1e-4, atol=1e-5)
+        row = (data.obs, data.action, data.reward, data.next_obs)
+        state = model.step_state(state, *(x[i : i + 1] for x in row)).detach()
+        torch.testing.assert_close(data.next_state[i : i + 1], state, rtol=1e-4, atol=1e-5)
+
+
+def test_window_states_continue_the_stored_one() -> None:
+    model, replay = fitted(history=True, steps=20)
+    torch.manual_seed(0)
+    window, valid = replay.windows(50, 6)
+    states = model.window_states(window)
+    torch.testing.assert_close(states[valid], window.state[valid], rtol=1e-4, atol=1e-5)
+
+
+def test_reward_and_dynamics_do_not_share_gradients() -> None:
+    model, replay = fitted(history=True, steps=2)
+    window, _ = replay.windows(4, 6)
+    states = model.window_states(window).flatten(0, 1).expand(3, -1, -1)
+    data = RealTransitions(*(x.flatten(0, 1).expand(3, *x.flatten(0, 1).shape) for x in window))
+    dynamics, _, _ = model.loss(data, states)
+    model.zero_grad()
+    dynamics.backward()  # type: ignore[no-untyped-call]
+    assert model.encoder is not None
+    grad = model.encoder.from_state.weight.grad
+    assert grad is not None
+    assert grad[0].abs().sum() > 0
+    assert grad[1].abs().sum() == 0
+    assert model.reward.net.layers[0].weight.grad is None
+
+
+def test_rollouts_carry_states_and_stop_where_episodes_end() -> None:
+    model, replay = fitted(history=True, steps=20)
+    actor = Actor(1 + model.state_dim, 1, (8,))
+    imagined = ImaginedReplay(1000, 1 + model.state_dim, 1)
+    starts = replay.sample(50)
+    branch(model, actor, starts, 3, imagined, lambda o, a, n: torch.zeros(len(o)))
+    assert len(imagined) == 150
+    data = imagined.sample(2000)
+    follows = (data.next_features[:, None] == imagined._data.features[None, 50:150]).all(-1).any(1)
+    assert 0.55 < float(follows.float().mean()) < 0.78  # two of three steps have a successor
+    imagined.clear()
+    branch(model, actor, starts, 3, imagined, lambda o, a, n: torch.ones(len(o)))
+    assert len(imagined) == 50
+    assert imagined.sample(100).not_terminated.sum() == 0
+
+
+def test_learns_when_episodes_end() -> None:
+    torch.manual_seed(0)
+    replay = SequenceReplay(1, 1, 1, 16, 10_000)
+    for _ in range(60):
+        obs = torch.zeros(1, 1)
+        for _ in range(30):
+            action = torch.rand(1, 1)
+            next_obs = obs + 0.2 * action
+            ends = next_obs[:, 0] > 1.0
+            replay.add(obs, action, torch.zeros(1), next_obs, ends.float(), ends, ~ends & ends)
+            obs = next_obs
+            if ends:
+                break
+    model = MetaModel(1, 1, reward_hidden=(32,), learn_termination=True, **SMALL)  # type: ignore[arg-type]
+    MetaModelTrainer(model, 3e-3, 0.0, windows=16, length=5, rows=64).fit(replay, 300)
+    obs = torch.tensor([[0.3], [1.3]])
+    ends = model.imagine(obs, torch.zeros(2, 16), torch.zeros(2, 1)).terminated
+    assert ends[0] < 0.1
+    assert ends[1] > 0.9
