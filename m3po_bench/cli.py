@@ -348,16 +348,16 @@ def _parse(arguments: list[str]) -> Any:
 
 def _one_line(panel: str) -> str:
     """The message in one of tyro's framed panels, with the nearest option if it names one."""
-    lines = [line.strip("│ \n") for line in panel.splitlines()[1:-1]]
     sections: list[list[str]] = [[]]
-    for line in lines:
-        if line.startswith("─"):
+    for line in panel.splitlines()[1:]:  # the first one is a title
+        text = line.strip("│╰╯| ")
+        if text and set(text) <= {"─", "-"}:  # a rule; ASCII on terminals without UTF-8
             sections.append([])
-        elif line:
-            sections[-1].append(line)
-    message = " ".join(sections[0]) or "bad usage; see m3po-bench --help"
-    near = [hint[1] for hint in sections[1:] if hint and hint[0].startswith("Perhaps you meant")]
-    return "; nearest: ".join([message, *near])
+        elif text:
+            sections[-1].append(text)
+    said = [section for section in sections if section] or [["bad usage; see m3po-bench --help"]]
+    near = [hint[1] for hint in said[1:] if hint[0].startswith("Perhaps you meant")]
+    return "; nearest: ".join([" ".join(said[0]), *near])
 
 
 def _complain(text: str) -> None:

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from m3po_bench.leaderboard.aggregate import (
+    LEADERBOARD_COLUMNS,
+    interval,
+    leaderboard,
+    load_rows,
+    score,
+    seed_returns,
+)
+from m3po_bench.leaderboard.grid import Suite, SuiteError, parse_suite
+from m3po_bench.leaderboard.references import (
+    Reference,
+    References,
+    compute_references,
+    dump_references,
+    load_references,
+    merged,
+    parse_references,
+)
+from m3po_bench.leaderboard.report import write_report
+from m3po_bench.leaderboard.store import Store
+
+PNG = b"\x89PNG"
+
+
+def _reference(mean: float) -> Reference:
+    return Reference(mean, 3, 100, "m3po-bench run references", {"python": "3.11"})
+
+
+@pytest.fixture
+def references(toys: Any) -> References:
+    return {(toys.ENV, "hazard"): {"random": _reference(-10.0), "oracle": _reference(10.0)}}
+
+
+@pytest.fixture
+def suite(toys: Any) -> Suite:
+    return parse_suite({**tomllib.loads(toys.SUITE.text), "agents": ["Toy", "ToyTold"]})
+
+
+@pytest.fixture
+def store(tmp_path: Path, suite: Suite) -> Store:
+    """Finished runs: seed s of the n-th agent returns 5n + s in its last step, -9 before."""
+    store = Store(tmp_path / "out")
+    store.write_suite(suite)
+    for run in suite.runs():
+        value = 5.0 * suite.agents.index(run.agent) + run.seed
+        store.begin(run)
+        store.add_rows(run, [(20, "online", "test", 0, -9.0, 10, 0)])
+        # Episodes of different returns, whose mean is the seed's.
+        store.add_rows(run, [(60, "online", "test", i, value + i - 1, 10, 0) for i in range(3)])
+        store.finish(run, {"versions": {"python": "3.11"}})
+    return store
+
+
+def test_leaderboard_has_its_exact_columns(store: Store, references: References) -> None:
+    table = leaderboard(load_rows(store), references, 2)
+    assert tuple(table.columns) == LEADERBOARD_COLUMNS
+    assert ",".join(LEADERBOARD_COLUMNS) == (
+        "agent,env,schedule,setting,split,n_seeds,complete,return_mean,return_low,return_high,"
+        "score,score_low,score_high"
+    )
+    best = table.iloc[0]
+    assert best["agent"] == "ToyTold"
+    assert (best["return_mean"], best["return_low"], best["return_high"]) == (5.5, 5.0, 6.0)
+    assert (best["score"], best["score_low"], best["score_high"]) == (0.775, 0.75, 0.8)
+    assert bool(best["complete"])
+    assert not leaderboard(load_rows(store), references, 3)["complete"].any()
+
+
+def test_only_the_last_checkpoint_counts(store: Store) -> None:
+    returns = {key.agent: value for key, value in seed_returns(load_rows(store)).items()}
+    assert returns == {"Toy": {0: 0.0, 1: 1.0}, "ToyTold": {0: 5.0, 1: 6.0}}
+
+
+def test_missing_or_useless_references_give_no_score() -> None:
+    assert np.isnan(score(1.0, {"random": _reference(0.0)}))
+    assert np.isnan(score(1.0, {"random": _reference(0.0), "oracle": _reference(0.0)}))
+    assert score(1.0, {"random": _reference(0.0), "oracle": _reference(4.0)}) == 0.25
+
+
+def test_interval_is_the_bootstrap_from_five_seeds_on() -> None:
+    assert interval([3.0, 1.0, 2.0, 9.0]) == (1.0, 9.0)
+    values = np.random.default_rng(1).normal(size=12)
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
+    ).confidence_interval
+    assert interval(list(values)) == pytest.approx(tuple(expected), abs=0.02)
+    assert interval(list(values)) == interval(list(values))
+
+
+def test_configurations_are_never_mixed(store: Store, suite: Suite) -> None:
+    run = replace(suite.runs()[0], seed=5, budget=replace(suite.budget, steps=99))
+    store.begin(run)
+    store.finish(run, {})
+    with pytest.raises(SuiteError, match="configured unlike other seeds"):
+        load_rows(store)
+
+
+def test_nothing_finished_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match="no finished runs"):
+        load_rows(Store(tmp_path))
+
+
+def test_report_writes_table_and_figure(store: Store, references: References) -> None:
+    report = write_report(store, references)
+    names = [str(path.relative_to(store.root)) for path in report.paths]
+    assert names == ["leaderboard.md", "leaderboard.csv", "figures/learning_curves_hazard.png"]
+    assert all(path.exists() for path in report.paths)
+    assert report.paths[2].read_bytes().startswith(PNG)
+    csv = pd.read_csv(report.paths[1])
+    assert list(csv["agent"]) == ["ToyTold", "Toy"]
+    assert csv["score"].tolist() == [0.775, 0.525]
+    assert "each seed shown" in report.markdown
+    assert "| 5.0, 6.0 " in report.markdown
+    assert "random -10.0 (3 seeds, 100 steps)" in report.markdown
+    assert "target" in report.markdown  # what ToyTold is told
+    assert "*" not in report.markdown
+    before = {path: path.read_bytes() for path in report.paths}
+    write_report(store, references)
+    assert {path: path.read_bytes() for path in report.paths} == before
+
+
+def test_report_without_references_and_seeds_says_so(store: Store, suite: Suite) -> None:
+    store.write_suite(replace(suite, seeds=3))
+    report = write_report(store, {})
+    assert "No reference for random and oracle: no score." in report.markdown
+    assert "| Toy * " in report.markdown
+    assert "2 of 3" in report.markdown
+    assert "\nToy,Toy/Line-v0,hazard,online,test,2,False,0.5000,0.0000,1.0000,,,\n" in (
+        report.paths[1].read_text()
+    )
+
+
+def test_five_seeds_get_brackets(store: Store, suite: Suite, references: References) -> None:
+    for run in replace(suite, seeds=5).runs():
+        store.begin(run)
+        store.add_rows(run, [(60, "online", "test", 0, float(run.seed), 10, 0)])
+        store.finish(run, {})
+    markdown = write_report(store, references).markdown
+    assert "95% stratified bootstrap" in markdown
+    assert "each seed shown" not in markdown
+    assert "[" in markdown
+
+
+def test_references_are_computed_from_runs(store: Store, toys: Any) -> None:
+    with pytest.raises(SuiteError, match="no finished runs of Random, Oracle, SAC"):
+        compute_references(store)
+    text = toys.SUITE.text.replace("ToySlow", "Random").replace('"Toy"', '"Oracle"')
+    for run in parse_suite(tomllib.loads(text)).runs():
+        store.begin(run)
+        value = {"Random": -1.0, "Oracle": 8.0}[run.agent] + run.seed
+        store.add_rows(run, [(60, "online", "test", 0, value, 10, 0)])
+        store.finish(run, {"versions": {"python": "3.11"}})
+    found = compute_references(store)
+    assert found == {
+        (toys.ENV, "hazard"): {
+            "random": Reference(-0.5, 2, 60, "m3po-bench run toys", {"python": "3.11"}),
+            "oracle": Reference(8.5, 2, 60, "m3po-bench run toys", {"python": "3.11"}),
+        }
+    }
+    assert parse_references(dump_references(found)) == found
+
+
+def test_merging_keeps_what_is_not_replaced(references: References, toys: Any) -> None:
+    key = (toys.ENV, "hazard")
+    both = merged(references, {key: {"oracle": _reference(3.0)}, ("E", "static"): {}})
+    assert both[key]["random"].mean == -10.0
+    assert both[key]["oracle"].mean == 3.0
+    assert ("E", "static") in both
+
+
+def test_shipped_references_can_be_read_and_are_ordered() -> None:
+    for roles in load_references().values():
+        if {"random", "oracle"} <= set(roles):
+            assert roles["random"].mean < roles["oracle"].mean

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from m3po_bench.leaderboard.grid import RunSpec, Variant, parse_suite
+from m3po_bench.leaderboard.runner import Run
+from m3po_bench.leaderboard.store import EVALUATION, RUN, Store, read_json
+
+
+@pytest.fixture
+def spec(toys: Any) -> RunSpec:
+    table = {**tomllib.loads(toys.SUITE.text), "agents": ["Toy"]}
+    return parse_suite(table).runs()[0]
+
+
+def _execute(spec: RunSpec, root: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    store = Store(root)
+    Run(spec, store).execute()
+    record = read_json(store.folder(spec) / RUN)
+    assert record is not None
+    return pd.read_csv(store.folder(spec) / EVALUATION), record
+
+
+def test_checkpoints_are_equally_spaced_and_the_last_plays_all(
+    spec: RunSpec, tmp_path: Path, toys: Any
+) -> None:
+    rows, record = _execute(spec, tmp_path)
+    played = rows.groupby("step")["episode"].apply(list).to_dict()
+    assert played == {20: [0, 1], 40: [0, 1], 60: list(range(toys.N_EPISODES))}
+    assert record["env_steps"] == 60
+    assert set(rows["setting"]) == {"online"}
+
+
+def test_final_episodes_can_be_limited(spec: RunSpec, tmp_path: Path) -> None:
+    limited = replace(spec, budget=replace(spec.budget, final_episodes=3))
+    rows, _ = _execute(limited, tmp_path)
+    assert (rows["step"] == 60).sum() == 3
+
+
+def test_record_says_where_the_result_comes_from(spec: RunSpec, tmp_path: Path) -> None:
+    _, record = _execute(spec, tmp_path)
+    assert record["protocol"] == "P1"
+    assert record["config_hash"] == spec.config_hash
+    assert record["config"]["steps"] == 60
+    assert {"python", "gymnasium", "mujoco", "torch", "stable-baselines3"} <= set(
+        record["versions"]
+    )
+    assert record["training_seconds"]["wall"] >= 0
+    assert record["evaluation_seconds"]["wall"] > 0
+    assert record["peak_memory_mb"] > 10
+    assert record["diagnostics"] == {"episodes_seen": 6.0}
+    assert record["cpu"]
+
+
+def test_evaluation_time_is_not_training_time(spec: RunSpec, tmp_path: Path) -> None:
+    slow = replace(spec, variant=Variant("Toy", {"pause": 0.002}))
+    _, record = _execute(slow, tmp_path)
+    assert 60 * 0.002 <= record["training_seconds"]["wall"] < 60 * 0.002 * 5
+
+
+def test_more_checkpoints_do_not_change_what_is_learnt(spec: RunSpec, tmp_path: Path) -> None:
+    few, _ = _execute(replace(spec, budget=replace(spec.budget, checkpoints=1)), tmp_path / "a")
+    many, _ = _execute(replace(spec, budget=replace(spec.budget, checkpoints=30)), tmp_path / "b")
+    final = many[many["step"] == 60].reset_index(drop=True)
+    pd.testing.assert_frame_equal(few, final)
+
+
+def test_agent_that_stops_early_has_failed(spec: RunSpec, tmp_path: Path) -> None:
+    lazy = replace(spec, agent="ToyLazy", variant=Variant("ToyLazy"))
+    with pytest.raises(RuntimeError, match="stopped after 20 of 60"):
+        _execute(lazy, tmp_path)
+    assert not Store(tmp_path).is_finished(lazy)

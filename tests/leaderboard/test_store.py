@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3po_bench.leaderboard.grid import RunSpec, parse_suite
+from m3po_bench.leaderboard.store import EVALUATION, RUN, Store, write_atomically
+
+
+@pytest.fixture
+def spec(toys: Any) -> RunSpec:
+    return parse_suite(tomllib.loads(toys.SUITE.text)).runs()[0]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "out")
+
+
+def _finish(store: Store, spec: RunSpec) -> None:
+    store.begin(spec)
+    store.finish(spec, {})
+
+
+def test_a_run_is_finished_when_its_record_is_there(store: Store, spec: RunSpec) -> None:
+    store.begin(spec)
+    assert not store.is_finished(spec)
+    store.finish(spec, {})
+    assert store.is_finished(spec)
+    assert not store.is_finished(replace(spec, seed=1))
+
+
+def test_beginning_again_forgets_an_unfinished_run(store: Store, spec: RunSpec) -> None:
+    for _ in range(2):
+        folder = store.begin(spec)
+        store.add_rows(spec, [(1, "online", "test", 0, "0.5", 3, 0)])
+    assert len((folder / EVALUATION).read_text().splitlines()) == 2
+
+
+def test_other_configurations_are_set_aside_for_all_seeds(store: Store, spec: RunSpec) -> None:
+    old = replace(spec, budget=replace(spec.budget, steps=99))
+    for seed in range(3):
+        _finish(store, replace(old, seed=seed))
+    other_agent = replace(old, agent="Toy")
+    _finish(store, other_agent)
+    moved = store.set_aside_others(spec)
+    assert [path.name for path in moved] == [f"seed{i}.{old.config_hash}" for i in range(3)]
+    assert all((path / RUN).exists() for path in moved)
+    assert [record["agent"] for _, record in store.finished()] == ["Toy"]
+    _finish(store, old)
+    assert store.set_aside_others(spec)[0].name == f"seed0.{old.config_hash}-2"
+    assert store.set_aside_others(spec) == []
+
+
+def test_equal_configurations_stay(store: Store, spec: RunSpec) -> None:
+    _finish(store, spec)
+    assert store.set_aside_others(replace(spec, seed=1)) == []
+    assert store.is_finished(spec)
+
+
+def test_writing_replaces_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    write_atomically(path, b"new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,157 @@
+"""A torch-free agent and a tiny env, offered as a plugin: what the harness is tested with.
+
+The env variable ``TOY_PIDS`` names a folder where every learning process leaves its id, and
+``TOY_KILL`` a file: the process that finds it removes it and kills itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from m3po_bench.registry import AgentSpec, register_agent, unknown_name
+
+ENV = "Toy/Line-v0"
+HORIZON = 10
+N_EPISODES = 6
+Array = NDArray[Any]
+
+
+class LineEnv(gym.Env[Array, Array]):
+    """Reward is minus the distance of the action from a target, which episodes differ in."""
+
+    observation_space = gym.spaces.Box(-10.0, 10.0, (2,), np.float32)
+    action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, schedule: str = "hazard", split: str = "train", told: bool = False) -> None:
+        if schedule not in ("hazard", "static"):
+            raise unknown_name("schedule", schedule, ("hazard", "static"))
+        self.split, self.told = split, told
+        self.episodes = tuple(range(N_EPISODES)) if split == "test" else ()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        super().reset(seed=seed)
+        index = (options or {}).get("episode", int(self.np_random.integers(N_EPISODES)))
+        self.target, self.t = 0.1 * index, 0
+        # Episodes end at different times, so that copies must be masked out.
+        self.length = HORIZON - index
+        return self._obs(), self._info()
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        reward = -abs(float(action[0]) - self.target)
+        return self._obs(), reward, False, self.t >= self.length, self._info()
+
+    def _obs(self) -> Array:
+        return np.asarray([self.t, self.target if self.told else 0.0], np.float32)
+
+    def _info(self) -> dict[str, Any]:
+        return {"task_id": 0, "task_changed": 0, "steps_since_change": self.t, "n_changes": 0}
+
+
+class ToyAgent:
+    """Tries random actions and keeps the best; memory counts the steps of an episode."""
+
+    def __init__(
+        self, policy: str, env: Any, seed: int | None = None, pause: float = 0.0, **options: Any
+    ) -> None:
+        self.env, self.pause, self.options = env, pause, options
+        self.rng = np.random.default_rng(seed)
+        self.seed, self.num_timesteps = seed, 0
+        self.best, self.best_reward = np.zeros(1, np.float32), -np.inf
+
+    def learn(self, total_timesteps: int, callback: Any = None) -> ToyAgent:
+        _leave_traces()
+        self.env.reset(seed=self.seed)
+        limit = self.options.get("stop_at", total_timesteps)
+        while self.num_timesteps < limit:
+            action = self.rng.uniform(-1, 1, 1).astype(np.float32)
+            _, reward, _, truncated, _ = self.env.step(action)
+            if reward > self.best_reward:
+                self.best, self.best_reward = action, reward
+            if truncated:
+                self.env.reset()
+            self.num_timesteps += 1
+            if self.num_timesteps == self.options.get("fail_at"):
+                raise ArithmeticError("the toy broke")
+            time.sleep(self.pause)
+            if callback is not None and not callback(locals(), globals()):
+                break
+        return self
+
+    def predict(
+        self,
+        observation: Array,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, Any]:
+        count = np.zeros(len(observation)) if state is None else state
+        count = np.where(episode_start, 0, count) + 1
+        return (self.best + 0.01 * count[:, None]).astype(np.float32), count
+
+    def diagnostics(self, episodes: list[Any]) -> dict[str, float]:
+        return {"episodes_seen": len(episodes)}
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps({"best": float(self.best[0])}))
+
+    @classmethod
+    def load(cls, path: Path, env: Any = None) -> ToyAgent:
+        model = cls("", env)
+        model.best = np.asarray([json.loads(path.read_text())["best"]], np.float32)
+        return model
+
+
+def _leave_traces() -> None:
+    if folder := os.environ.get("TOY_PIDS"):
+        Path(folder, str(os.getpid())).touch()
+    if fuse := os.environ.get("TOY_KILL"):
+        try:
+            os.unlink(fuse)
+        except FileNotFoundError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+TOY = AgentSpec("Toy", "toy_bench:ToyAgent", presets={"default": {"pause": 0.0}})
+AGENTS = (
+    TOY,
+    AgentSpec("ToySlow", "toy_bench:ToyAgent", presets={"default": {"pause": 0.02}}),
+    AgentSpec("ToyFails", "toy_bench:ToyAgent", presets={"default": {"fail_at": 20}}),
+    AgentSpec("ToyLazy", "toy_bench:ToyAgent", presets={"default": {"stop_at": 20}}),
+    AgentSpec("ToyTold", "toy_bench:ToyAgent", env_kwargs={"told": True}, privileges=("target",)),
+)
+
+
+def register() -> None:
+    if ENV not in gym.registry:
+        gym.register(ENV, entry_point="toy_bench:LineEnv")
+    for spec in AGENTS:
+        register_agent(spec)
+
+
+SUITE = SimpleNamespace(
+    text="""\
+name = "toys"
+envs = ["Toy/Line-v0"]
+schedule = "hazard"
+agents = ["ToySlow", "Toy"]
+seeds = 2
+steps = 60
+checkpoints = 3
+eval_episodes = 2
+""",
+    runs=4,
+)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m3po_bench.cli import main
+
+SUITE = """\
+name = "mine"
+envs = ["PointFwdBwd"]
+schedule = "hazard"
+agents = ["SAC"]
+seeds = 1
+steps = 100
+checkpoints = 2
+"""
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    said = capsys.readouterr()
+    return exit_.value.code, said.out, said.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu", "quick"], "unknown command 'rnu'; nearest: run"),
+        ([], "run, report, list, train, eval"),
+        (["run"], "Missing from m3po-bench run"),
+        (["run", "qick"], "unknown suite 'qick'; nearest: quick"),
+        (["run", "quick", "--agents", "M3P0"], "unknown agent 'M3P0'; nearest: M3PO"),
+        (["run", "quick", "--envs", "PointFwd"], "nearest: PointFwdBwd"),
+        (["run", "quick", "--wrkers", "2"], "nearest: --workers"),
+        (["run", "quick", "--workers", "two"], "'two'"),
+        (["run", "quick", "--workers", "-1"], "--workers -1"),
+        (["run", "quick", "--seeds", "0"], "seeds = 0"),
+        (["run", "quick", "--executor", "ray"], "available: local"),
+        (["run", "quick", "--executor", "locl"], "nearest: local"),
+        (["run", "none.toml"], "none.toml: No such file"),
+        (["report", "nowhere"], "unknown results folder 'nowhere'"),
+        (["report"], "no results in results/runs"),
+        (["train", "--agent", "SAX", "--env", "PointFwdBwd", "--steps", "1", "--out", "m"],
+         "unknown agent 'SAX'; nearest: SAC"),
+        (["train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "0", "--out", "m"],
+         "steps = 0"),
+        (["train", "--agent", "SAC", "--env", "Pendlum", "--steps", "1", "--out", "m"],
+         "unknown env 'Pendlum'"),
+        (["train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "1", "--out", "m",
+          "--schedule", "hazrd"], "unknown schedule 'hazrd'; nearest: hazard"),
+        (["eval", "none.zip"], "no model at none.zip"),
+    ],
+)  # fmt: skip
+def test_bad_usage_is_one_line_and_starts_nothing(
+    arguments: list[str],
+    message: str,
+    empty_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, out, err = _call(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(empty_folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (bytes(range(200, 256)), "not a text file"),
+        (b"name = [", "not valid TOML"),
+        (SUITE.replace("steps", "stepz").encode(), "unknown key 'stepz'; nearest: steps"),
+        (SUITE.replace("hazard", "hazrd").encode(), "unknown schedule 'hazrd'; nearest: hazard"),
+        (SUITE.replace("SAC", "SACK").encode(), "unknown agent 'SACK'; nearest: SAC"),
+        (SUITE.replace("PointFwdBwd", "PointFwd").encode(), "unknown env 'PointFwd'"),
+    ],
+)
+def test_bad_suite_file_is_one_line_and_starts_nothing(
+    content: bytes, message: str, tmp_path: Path, empty_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    status, out, err = _call(capsys, "run", str(path))
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(empty_folder.iterdir())
+
+
+def test_dry_run_lists_and_starts_nothing(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("run", "quick", "--envs", "PointFwdBwd", "--seeds", "1", "--dry-run")
+    status, out, _ = _call(capsys, *arguments)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "PointFwdBwd-hazard/M3PO/seed0",
+        "PointFwdBwd-hazard/SAC/seed0",
+    ]
+    runs = json.loads(_call(capsys, *arguments, "--json")[1])
+    assert [run["finished"] for run in runs] == [False, False]
+    assert not list(empty_folder.iterdir())
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = _call(capsys, "list")
+    found = json.loads(_call(capsys, "list", "--json")[1])
+    assert status == 0
+    for name in ("M3PO", "SAC", "M3PO/PointFwdBwd-v0", "quick"):
+        assert name in out
+    assert {"M3PO", "SAC", "Oracle", "Random"} <= set(found["agents"])
+    assert found["agents"]["Oracle"]["is_told"]
+    assert "M3PO/HalfCheetahFwdBwd-v0" in found["envs"]
+    assert {"smoke", "quick", "lite"} <= set(found["suites"])
+
+
+@pytest.mark.parametrize("command", ["", "run", "report", "list", "train", "eval", "references"])
+def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = _call(capsys, *command.split(), "--help")
+    assert status == 0
+    assert f"  m3po-bench {command or 'run'}" in out
+
+
+def test_train_then_eval(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = _call(
+        capsys, "train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "120",
+        "--preset", "tiny", "--out", "sac", "--quiet",
+    )  # fmt: skip
+    assert (status, out) == (0, "sac.zip\n")
+    status, out, _ = _call(capsys, "eval", "sac.zip", "--episodes", "3", "--json")
+    first = json.loads(out)
+    assert status == 0
+    assert (first["agent"], first["env"]) == ("SAC", "M3PO/PointFwdBwd-v0")
+    assert len(first["returns"]) == 3
+    again = json.loads(_call(capsys, "eval", "sac.zip", "--episodes", "3", "--json")[1])
+    assert again == first
+    other = _call(capsys, "eval", "sac.zip", "--episodes", "3", "--schedule", "static", "--json")
+    assert json.loads(other[1])["schedule"] == "static"
+    Path("sac.json").unlink()
+    assert "give --agent" in _call(capsys, "eval", "sac.zip")[2]
+
+
+def test_run_and_report_print_the_leaderboard(
+    tmp_path: Path, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(SUITE.replace("SAC", "Random"))
+    status, out, err = _call(capsys, "run", str(path), "--quiet", "--json")
+    assert (status, err) == (0, "")
+    said = json.loads(out)
+    assert said["failed"] == {}
+    assert said["leaderboard"][0]["agent"] == "Random"
+    assert all(Path(name).exists() for name in said["files"])
+    assert Path("results/runs/mine/leaderboard.csv").exists()
+    for arguments in (("report",), ("report", "mine"), ("report", "results/runs/mine")):
+        status, out, _ = _call(capsys, *arguments)
+        assert status == 0
+        assert "| Random" in out
+        assert "results/runs/mine/leaderboard.csv" in out
+
+
+def test_list_and_help_need_no_heavy_imports() -> None:
+    for arguments in (["list"], ["--help"]):
+        code = (
+            "import contextlib, sys\nfrom m3po_bench.cli import main\n"
+            f"with contextlib.suppress(SystemExit): main({arguments!r})\n"
+            "heavy = {'torch', 'mujoco', 'pandas', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+            "assert not heavy, heavy\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}
+        )
+        assert done.returncode == 0, done.stderr
