@@ -74,19 +74,19 @@ def test_an_unknown_observation_is_named() -> None:
         HalfCheetahFwdBwdEnv(observation="planer")
 
 
-def seconds(env: gym.Env[Any, Any], actions: NDArray[Any]) -> float:
-    env.reset(seed=0)
+def seconds(env: gym.Env[Any, Any], action: NDArray[Any]) -> float:
     start = time.perf_counter()
-    for action in actions:
-        env.step(action)
+    env.step(action)
     return time.perf_counter() - start
 
 
 def test_a_step_costs_little_more_than_the_bodys() -> None:
-    schedule = {"name": "hazard", "rate": 0.1}
-    env = HalfCheetahFwdBwdEnv(schedule=schedule)
+    env = HalfCheetahFwdBwdEnv(schedule={"name": "hazard", "rate": 0.1})
     plain = gym.make("HalfCheetah-v5").unwrapped
-    actions = np.random.default_rng(0).uniform(-1, 1, (300, 6))
-    pairs = np.array([(seconds(env, actions), seconds(plain, actions)) for _ in range(8)])
-    own, body = pairs.min(axis=0)
-    assert own < 1.25 * body  # about 1.05 on a quiet machine
+    for made in (env, plain):
+        made.reset(seed=0)
+    actions = np.random.default_rng(0).uniform(-1, 1, (2000, 6))
+    # Taking turns, and a low quantile, because other work on the machine disturbs both alike.
+    pairs = np.array([(seconds(env, action), seconds(plain, action)) for action in actions])
+    own, body = np.quantile(pairs, 0.2, axis=0)
+    assert own < 1.25 * body  # about 1.07 on a quiet machine
