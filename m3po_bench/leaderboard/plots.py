@@ -91,6 +91,7 @@ def _reference_lines(ax: Axes, known: Mapping[str, Reference]) -> None:
                 ha="right",
                 fontsize=8,
                 color=colour,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5},
             )
 
 

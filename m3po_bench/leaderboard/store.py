@@ -62,8 +62,7 @@ class Store:
         """Make the run's folder, without what an unfinished run has left there."""
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (RUN, EVALUATION, ERROR):
-            (folder / name).unlink(missing_ok=True)
+        (folder / RUN).unlink(missing_ok=True)
         write_atomically(folder / EVALUATION, ",".join(COLUMNS) + "\n")
         return folder
 

@@ -86,9 +86,10 @@ def test_finished_runs_are_not_made_again(
     assert _run(suite_file, out)[0] == 0
     assert len(list(pids.iterdir())) == toys.SUITE.runs
     (out / "Line-hazard/Toy/seed1" / RUN).unlink()
-    status, stdout, _ = _run(suite_file, out, "--quiet")
+    status, stdout, stderr = _run(suite_file, out)
     assert status == 0
     assert "leaderboard.csv" in stdout
+    assert stderr.count("started") == stderr.count("finished Line") == 1
     assert len(list(pids.iterdir())) == toys.SUITE.runs + 1
 
 

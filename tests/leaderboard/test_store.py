@@ -39,6 +39,9 @@ def test_beginning_again_forgets_an_unfinished_run(store: Store, spec: RunSpec) 
         folder = store.begin(spec)
         store.add_rows(spec, [(1, "online", "test", 0, "0.5", 3, 0)])
     assert len((folder / EVALUATION).read_text().splitlines()) == 2
+    store.finish(spec, {})
+    store.begin(spec)
+    assert not store.is_finished(spec)
 
 
 def test_other_configurations_are_set_aside_for_all_seeds(store: Store, spec: RunSpec) -> None:

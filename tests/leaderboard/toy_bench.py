@@ -97,6 +97,7 @@ class ToyAgent:
         episode_start: Any = None,
         deterministic: bool = False,
     ) -> tuple[Array, Any]:
+        time.sleep(self.options.get("predict_pause", 0.0))
         count = np.zeros(len(observation)) if state is None else state
         count = np.where(episode_start, 0, count) + 1
         return (self.best + 0.01 * count[:, None]).astype(np.float32), count
