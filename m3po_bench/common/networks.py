@@ -92,15 +92,17 @@ class Normalizer(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("std", torch.ones(width))
 
-    def fit(self, data: Tensor, floor: float = 1e-3) -> None:
-        """Take mean and deviation of rows of ``data``; deviations below ``floor`` count as one."""
+    def fit(self, data: Tensor, smallest: float = 1e-6) -> None:
+        """Take mean and deviation of rows of ``data``, the latter no smaller than ``smallest``."""
         self.mean.copy_(data.mean(0))
-        std = data.std(0, correction=0)
-        self.std.copy_(torch.where(std < floor, torch.ones_like(std), std))
+        self.std.copy_(data.std(0, correction=0).clamp(min=smallest))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Standardise."""
-        return (x - self.mean) / self.std
+        """Standardise; what is off by over ten deviations is cut there.
+
+        A column that has hardly moved so far has a tiny deviation, and must not shout when it moves.
+        """
+        return ((x - self.mean) / self.std).clamp(-10.0, 10.0)
 
     def inverse(self, x: Tensor) -> Tensor:
         """Undo the standardisation."""

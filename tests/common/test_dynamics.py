@@ -34,8 +34,7 @@ def test_every_row_gets_its_own_input_and_members_share_the_rows() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-        model.min_log_var.fill_(-40.0)
-        model.max_log_var.fill_(-20.0)
+        model.net.layers[-1].bias[:, 0, 2:] = -40.0  # log variances
         model.net.layers[-1].bias[:, 0, 0] = torch.tensor([1.0, 2.0, 3.0])  # the member's number
         draws = model.sample(torch.zeros(300, 1))[:, 0].round()
     assert draws.unique().tolist() == [1.0, 2.0, 3.0]
