@@ -100,7 +100,7 @@ class Normalizer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Standardise; what is off by over ten deviations is cut there.
 
-        A column that has hardly moved so far has a tiny deviation, and must not shout when it moves.
+        A column that has hardly moved so far has a tiny deviation; it must not shout once it does.
         """
         return ((x - self.mean) / self.std).clamp(-10.0, 10.0)
 

@@ -39,7 +39,9 @@ def test_log_density_of_a_squashed_gaussian() -> None:
     action, log_prob = actor.act_with_log_prob(features)
     mean, log_std = actor(features)
     reference = TransformedDistribution(Normal(mean, log_std.exp()), [TanhTransform(cache_size=1)])
-    expected = reference.log_prob(action.clamp(-0.999999, 0.999999)).sum(-1)
+    expected = reference.log_prob(  # type: ignore[no-untyped-call]
+        action.clamp(-0.999999, 0.999999)
+    ).sum(-1)
     torch.testing.assert_close(log_prob, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(actor.act(features, deterministic=True), torch.tanh(mean))
 
