@@ -61,7 +61,7 @@ class MetaModel(nn.Module):
         self,
         obs_dim: int,
         action_dim: int,
-        state_dim: int = 64,
+        state_dim: int = 32,
         embedding: int = 64,
         ensemble_size: int = 5,
         hidden: Sequence[int] = (200, 200),
@@ -234,7 +234,11 @@ class MetaModelTrainer:
         self.model.refresh_states(replay)
         dynamics, reward, termination = torch.stack(losses[-50:]).mean(0).tolist()
         n = self.model.dynamics.n
-        return {"dynamics_nll": dynamics / n, "reward_nll": reward / n, "termination": termination}
+        return {
+            "dynamics_loss": dynamics / n,
+            "reward_loss": reward / n,
+            "termination_loss": termination,
+        }
 
     def _gradient_step(self, replay: SequenceReplay) -> Tensor:
         window, valid = replay.windows(self.windows, self.length)

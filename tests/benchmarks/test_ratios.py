@@ -1,0 +1,104 @@
+"""Hot paths against a peer in the same process: ratios, never seconds.
+
+Rounds of both are interleaved and the fastest of each counts, so that a busy machine slows both.
+The limits have slack; ``tox -e bench`` prints the numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from stable_baselines3 import SAC
+
+import m3po_bench
+from m3po_bench.m3po.m3po import M3PO
+
+Action = Callable[[], Any]
+
+
+def ratio(ours: Action, peer: Action, benchmark: BenchmarkFixture, rounds: int = 25) -> float:
+    """Fastest round of ours over the fastest of the peer's."""
+    best = [np.inf, np.inf]
+    for _ in range(rounds):
+        for i, action in enumerate((ours, peer)):
+            start = time.perf_counter()
+            action()
+            best[i] = min(best[i], time.perf_counter() - start)
+    benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
+    benchmark.extra_info["ratio"] = best[0] / best[1]
+    return best[0] / best[1]
+
+
+def stepper(env: gym.Env[Any, Any], n: int = 200) -> Action:
+    """``n`` steps with fixed actions; no episode ends within them."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (n, *(env.action_space.shape or ())))
+    actions = actions.astype(np.float32)
+
+    def run() -> None:
+        env.reset(seed=0)
+        for action in actions:
+            env.step(action)
+
+    return run
+
+
+def test_a_step_costs_hardly_more_than_gymnasiums(benchmark: BenchmarkFixture) -> None:
+    ours = gym.make("M3PO/HalfCheetahFwdBwd-v0", max_episode_steps=1000)
+    peer = gym.make("HalfCheetah-v5", max_episode_steps=1000)
+    assert ratio(stepper(ours), stepper(peer), benchmark) < 1.5
+
+
+@pytest.fixture(scope="module")
+def agent() -> M3PO:
+    model: M3PO = m3po_bench.make_agent(
+        "M3PO",
+        "M3PO/HalfCheetahFwdBwd-v0",
+        seed=0,
+        learning_starts=250,
+        model_first_fit=10,
+        gradient_steps=0,
+    )
+    return model.learn(250)
+
+
+def test_a_policy_update_is_faster_than_sb3s(agent: M3PO, benchmark: BenchmarkFixture) -> None:
+    """Same batch, the same layers on wider features; sampling and target update included."""
+    env = gym.make("M3PO/HalfCheetahFwdBwd-v0")
+    sac = SAC("MlpPolicy", env, learning_starts=10_000, seed=0).learn(300)
+    torch.set_num_threads(1)
+
+    def ours() -> None:
+        for _ in range(4):
+            agent.soft_actor_critic.update(agent._policy_batch())
+
+    def peer() -> None:
+        sac.train(gradient_steps=4, batch_size=agent.batch_size)
+
+    assert ratio(ours, peer, benchmark, rounds=12) < 1.1
+
+
+def test_acting_costs_no_more_than_a_few_of_sb3s_calls(
+    agent: M3PO, benchmark: BenchmarkFixture
+) -> None:
+    """Two GRUs and a policy against a policy alone."""
+    sac = SAC("MlpPolicy", gym.make("M3PO/HalfCheetahFwdBwd-v0"), seed=0)
+    obs = np.zeros((1, 25))
+    start = np.zeros(1, bool)
+    _, state = agent.predict(obs)
+
+    def ours() -> None:
+        for _ in range(50):
+            agent.predict(obs, state, start)
+
+    def peer() -> None:
+        for _ in range(50):
+            sac.predict(obs)
+
+    assert ratio(ours, peer, benchmark) < 6.0
