@@ -18,7 +18,9 @@ G policy updates on D_model            ``common.soft_actor_critic``
 Known deviations. The policy does not have a recurrent network of its own: it sees the meta-model's
 history states, detached, so that an update is a plain feed-forward one; D_model therefore is
 emptied at each refit of the model. The reward is predicted from the sampled next observation, with
-an encoder and a likelihood of its own.
+an encoder and a likelihood of its own, and likelihoods are weighted by the predicted variance
+(``common.dynamics``). Critics normalise their hidden layers, and the actor is updated at every second
+update of the critics: both learn more in the same time.
 """
 
 from __future__ import annotations
@@ -88,10 +90,10 @@ class M3PO(MetaAlgorithm):
         learning_rate: float | Schedule = 3e-4,
         buffer_size: int = 1_000_000,
         learning_starts: int = 1000,
-        batch_size: int = 256,
+        batch_size: int = 128,
         tau: float = 0.005,
         gamma: float = 0.99,
-        gradient_steps: int = 10,
+        gradient_steps: int = 16,
         actor_every: int = 2,
         ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",

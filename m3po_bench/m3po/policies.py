@@ -52,7 +52,7 @@ class MetaPolicy(BasePolicy):
         layout: ObservationLayout,
         net_arch: Sequence[int] = (256, 256),
         n_critics: int = 2,
-        layer_norm: bool = False,
+        layer_norm: bool = True,
         **model_kwargs: Any,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=True)
