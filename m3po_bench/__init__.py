@@ -33,15 +33,23 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-_SMALL_NETS = {"net_arch": [64, 64], "state_dim": 16, "embedding": 32}
 _M3PO_PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
+        "learning_rate": 1e-3,
+        "gamma": 0.97,
+        "ent_coef": "auto_0.1",
         "learning_starts": 300,
-        "gradient_steps": 2,
-        "batch_size": 128,
-        "model_first_fit": 600,
-        "model_fit_steps": 60,
-        "policy_kwargs": {**_SMALL_NETS, "hidden": [64, 64], "reward_hidden": [64, 64]},
+        "gradient_steps": 3,
+        "rollouts_per_step": 100,
+        "model_learning_rate": 2e-3,
+        "model_first_fit": 800,
+        "model_fit_steps": 120,
+        "model_window_length": 20,
+        "model_rows": 96,
+        "policy_kwargs": {
+            "net_arch": [64, 64], "state_dim": 16, "embedding": 32, "ensemble_size": 3,
+            "hidden": [64, 64], "reward_hidden": [64, 64],
+        },
     },
     "tiny": {
         "learning_starts": 50,

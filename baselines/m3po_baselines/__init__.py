@@ -30,7 +30,15 @@ def __getattr__(name: str) -> Any:
 
 _SAC_PAPER = "Haarnoja et al. 2018, arXiv 1812.05905"
 _SMALL_SAC = {
-    "quick": {"policy_kwargs": {"net_arch": [64, 64]}, "learning_starts": 200, "batch_size": 128},
+    # Rate, discount, temperature and batch of M3PO's preset, so that only the method differs.
+    "quick": {
+        "learning_rate": 1e-3,
+        "gamma": 0.97,
+        "ent_coef": "auto_0.1",
+        "batch_size": 128,
+        "learning_starts": 300,
+        "policy_kwargs": {"net_arch": [64, 64]},
+    },
     "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
 }
 

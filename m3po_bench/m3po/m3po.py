@@ -19,8 +19,8 @@ Known deviations. The policy does not have a recurrent network of its own: it se
 history states, detached, so that an update is a plain feed-forward one; D_model therefore is
 emptied at each refit of the model. The reward is predicted from the sampled next observation, with
 an encoder and a likelihood of its own, and likelihoods are weighted by the predicted variance
-(``common.dynamics``). Critics normalise their hidden layers, and the actor is updated at every second
-update of the critics: both learn more in the same time.
+(``common.dynamics``). Critics normalise their hidden layers and the actor is updated at every
+second update of the critics: both learn more in the same time.
 """
 
 from __future__ import annotations
