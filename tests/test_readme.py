@@ -1,0 +1,48 @@
+"""What the README shows was made by commands, and what it says to type works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tables(markdown: str) -> list[str]:
+    """Headings and tables, without the prose."""
+    return [line for line in markdown.splitlines() if line.startswith(("|", "## "))]
+
+
+def test_the_table_is_the_published_one() -> None:
+    shown = re.search(r"<!-- quick: begin -->\n(.*)<!-- quick: end -->", README, re.DOTALL)
+    assert shown is not None
+    published = (ROOT / "results/quick/leaderboard.md").read_text(encoding="utf-8")
+    expected = tables(published)
+    assert len(expected) > 8
+    assert tables(shown.group(1).replace("### ", "## ")) == expected
+
+
+def test_files_it_links_to_exist() -> None:
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+    assert len(links) > 3
+    missing = [link for link in links if not (ROOT / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("heading", ["Environments", "Agents"])
+def test_its_python_runs(heading: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    environments, agents = blocks[:2]
+    code = environments if heading == "Environments" else environments + agents
+    code = code.replace("20_000", "120").replace("progress_bar=True", "")
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
