@@ -20,7 +20,7 @@ history states, detached, so that an update is a plain feed-forward one; D_model
 emptied at each refit of the model. The reward is predicted from the sampled next observation, with
 an encoder and a likelihood of its own, and likelihoods are weighted by the predicted variance
 (``common.dynamics``). Critics normalise their hidden layers and the actor is updated at every
-second update of the critics: both learn more in the same time.
+second update of the critics, to spend less time on an update.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenate
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
+
+_COUNTS = (
+    "buffer_size", "batch_size", "actor_every", "rollout_length", "rollouts_per_step",
+    "rollout_every", "model_fit_every", "model_first_fit", "model_fit_steps", "model_windows",
+    "model_window_length", "model_rows",
+)  # fmt: skip
 
 
 class M3PO(MetaAlgorithm):
@@ -76,8 +82,11 @@ class M3PO(MetaAlgorithm):
         tensorboard_log: See ``MetaAlgorithm``.
         verbose: See ``MetaAlgorithm``.
         seed: See ``MetaAlgorithm``.
-        device: Only ``"cpu"`` pays with networks of this size.
+        device: ``"cpu"``; ``"auto"`` means the same. Networks of this size do not pay on another.
         _init_setup_model: See ``MetaAlgorithm``.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MetaPolicy}
@@ -130,10 +139,20 @@ class M3PO(MetaAlgorithm):
         self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
         self.model_fit_steps, self.model_windows = model_fit_steps, model_windows
         self.model_window_length, self.model_rows = model_window_length, model_rows
+        self._check_arguments(device)
         super().__init__(
             policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, device, _init_setup_model,
+            tensorboard_log, verbose, seed, "cpu", _init_setup_model,
         )  # fmt: skip
+
+    def _check_arguments(self, device: str) -> None:
+        if str(device) not in ("cpu", "auto"):
+            raise ValueError(f"device={device!r}: M3PO runs on the CPU, expected 'cpu' or 'auto'")
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        if not 0.0 <= self.real_ratio <= 1.0:
+            raise ValueError(f"real_ratio={self.real_ratio!r}: expected a share from 0 to 1")
 
     def _setup_model(self) -> None:
         assert isinstance(self.action_space, spaces.Box)

@@ -102,6 +102,12 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny("CartPole-v1")
     with pytest.raises(ValueError, match="ent_coef='car'"):
         tiny(ent_coef="car")
+    with pytest.raises(ValueError, match="rollout_length=0: expected at least 1"):
+        tiny(rollout_length=0)
+    with pytest.raises(ValueError, match=r"real_ratio=1\.5"):
+        tiny(real_ratio=1.5)
+    with pytest.raises(ValueError, match="device='cuda'"):
+        tiny(device="cuda")
     model = tiny()
     with pytest.raises(ValueError, match="PreviousActionReward"):
         model.predict(np.zeros((1, 3)))
