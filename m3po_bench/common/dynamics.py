@@ -27,11 +27,14 @@ class GaussianEnsemble(nn.Module):
         in_features: Input width.
         out_features: Target width.
         hidden: Widths of the hidden layers.
+        beta: Power of the variance that weighs the likelihood of an output, see ``loss``.
     """
 
-    def __init__(self, n: int, in_features: int, out_features: int, hidden: Sequence[int]) -> None:
+    def __init__(
+        self, n: int, in_features: int, out_features: int, hidden: Sequence[int], beta: float
+    ) -> None:
         super().__init__()
-        self.n, self.out_features = n, out_features
+        self.n, self.out_features, self.beta = n, out_features, beta
         self.net = StackedMLP(n, in_features, hidden, 2 * out_features, activation="silu")
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,13 +44,13 @@ class GaussianEnsemble(nn.Module):
         return mean, MIN_LOG_VAR + F.softplus(log_var - MIN_LOG_VAR)
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Variance-weighted negative log likelihood, averaged over rows, summed over members.
+        """Negative log likelihood times variance^beta, averaged over rows, summed over members.
 
-        Under the plain likelihood an error weighs 1 / variance: outputs that are predicted well
-        already get nearly all of the gradient, and what is hard to predict, such as the effect of
-        a hidden task, is written off as noise. Weighting by the variance, held fixed, lets means
-        learn as under squared error (beta-NLL with beta = 1; Seitzer et al. 2022, arXiv
-        2203.09168); the minimum is the same.
+        The weight is held fixed, so the minimum is the same for every beta (beta-NLL; Seitzer et
+        al. 2022, arXiv 2203.09168); what differs is what is learnt first. At beta = 0, plain
+        likelihood, an error weighs 1 / variance: what is hard to predict yet, such as the effect
+        of a hidden task, is written off as noise. At beta = 1 means learn as under squared error:
+        errors that nobody can avoid, few and large, get most of the gradient.
 
         Args:
             inputs: Shape (n, batch, in).
@@ -55,7 +58,7 @@ class GaussianEnsemble(nn.Module):
         """
         mean, log_var = self(inputs)
         nll = (mean - targets).square() * torch.exp(-log_var) + log_var
-        weighted = nll * torch.exp(log_var.detach())
+        weighted = nll * torch.exp(self.beta * log_var.detach())
         return cast(Tensor, weighted.mean((1, 2)).sum())
 
     def sample(self, inputs: Tensor) -> Tensor:

@@ -109,6 +109,9 @@ class SequenceReplay:
     ) -> None:
         """Append one transition of every stream.
 
+        Its history state is the one that the last transition led to, and until
+        ``set_last_next_state`` says otherwise it leads to the same again.
+
         Args:
             obs: Shape (n_envs, obs_dim).
             action: In [-1, 1], shape (n_envs, action_dim).
@@ -127,7 +130,8 @@ class SequenceReplay:
         data = self._data
         data.obs[row], data.action[row], data.reward[row] = obs, action, reward
         data.next_obs[row], data.terminated[row] = next_obs, terminated
-        data.state[row], data.next_state[row] = 0.0, 0.0
+        carried = torch.where(self._starts_sequence[:, None], 0.0, data.next_state[row - 1])
+        data.state[row], data.next_state[row] = carried, carried
         data.sequence[row], self._cut[row] = self._sequence, cut
         self._starts_sequence = done.clone()
         self._n_added += 1
@@ -195,6 +199,15 @@ class SequenceReplay:
         rows = sequences.rows[sequences.valid]
         self._data.state.flatten(0, 1)[rows] = state[sequences.valid]
         self._data.next_state.flatten(0, 1)[rows] = next_state[sequences.valid]
+
+    def set_last_next_state(self, next_state: Tensor) -> None:
+        """Store the history states that the newest transitions lead to, (n_envs, state_dim).
+
+        A ``cut`` transition keeps its state: memory skips it.
+        """
+        row = (self._n_added - 1) % self._capacity
+        cut = self._cut[row][:, None]
+        self._data.next_state[row] = torch.where(cut, self._data.state[row], next_state)
 
     @property
     def last(self) -> RealTransitions:

@@ -1,18 +1,22 @@
 """Frozen scores that returns are measured against: random, oracle and the robust floor.
 
 The package ships ``references.json``; ``m3po-bench references`` computes it from ordinary runs, so
-that no number in it was typed.
+that no number in it was typed. Where an env knows its optimum in closed form (a method
+``optimal_action()``), that is played instead of the learnt oracle.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from typing import Any
 
+import gymnasium as gym
+
 from m3po_bench.leaderboard.aggregate import load_rows, seed_returns
+from m3po_bench.leaderboard.evaluation import evaluate
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.store import Store
 
@@ -29,7 +33,7 @@ class Reference:
     Attributes:
         mean: Mean test return over seeds.
         n_seeds: Seeds it is the mean of.
-        steps: Env steps each seed was trained for.
+        steps: Env steps each seed was trained for; 0 where nothing was learnt.
         command: What was run.
         versions: Package versions it was run with.
     """
@@ -94,12 +98,36 @@ def compute_references(store: Store) -> References:
             command=command,
             versions=record["versions"],
         )
+    for (env_id, schedule), known in found.items():
+        optimal = _optimal_returns(env_id, schedule) if "oracle" in known else []
+        if optimal:
+            mean = round(sum(optimal) / len(optimal), 4)
+            known["oracle"] = replace(known["oracle"], mean=mean, n_seeds=1, steps=0)
     if not found:
         raise SuiteError(
             f"no finished runs of {', '.join(ROLES.values())} in {store.root}; "
             "make them with: m3po-bench run references"
         )
     return found
+
+
+class _Optimum:
+    """Plays what an env itself knows to be best."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._act = env.get_wrapper_attr("optimal_action")
+
+    def predict(self, observation: Any, **_: Any) -> tuple[Any, None]:
+        return self._act()[None], None
+
+
+def _optimal_returns(env_id: str, schedule: str) -> list[float]:
+    """Returns on the frozen test episodes; none where the env does not know its optimum."""
+    env = gym.make(env_id, schedule=schedule, split="test")
+    if not env.has_wrapper_attr("optimal_action"):
+        return []
+    episodes = range(len(env.get_wrapper_attr("episodes")))
+    return [episode.total for episode in evaluate(_Optimum(env), [env], episodes)]
 
 
 def merged(base: References, update: References) -> References:

@@ -65,13 +65,17 @@ def _how_to_read(table: pd.DataFrame) -> str:
 
 def _references_line(known: Mapping[str, Reference]) -> str:
     shown = [
-        f"{role} {known[role].mean:.1f} ({known[role].n_seeds} seeds, {known[role].steps:,} steps)"
-        for role in ROLES
-        if role in known
+        f"{role} {known[role].mean:.1f} ({_origin(known[role])})" for role in ROLES if role in known
     ]
     missing = [role for role in ("random", "oracle") if role not in known]
     note = f"No reference for {' and '.join(missing)}: no score." if missing else ""
     return " ".join([f"References: {'; '.join(shown)}."] * bool(shown) + [note] * bool(note))
+
+
+def _origin(reference: Reference) -> str:
+    if reference.steps == 0:
+        return "known in closed form"
+    return f"{reference.n_seeds} seeds, {reference.steps:,} steps"
 
 
 def _entry(

@@ -18,9 +18,9 @@ G policy updates on D_model            ``common.soft_actor_critic``
 Known deviations. The policy does not have a recurrent network of its own: it sees the meta-model's
 history states, detached, so that an update is a plain feed-forward one; D_model therefore is
 emptied at each refit of the model. The reward is predicted from the sampled next observation, with
-an encoder and a likelihood of its own, and likelihoods are weighted by the predicted variance
-(``common.dynamics``). Critics normalise their hidden layers and the actor is updated at every
-second update of the critics, to spend less time on an update.
+an encoder and a likelihood of its own, and likelihoods are weighted by powers of the predicted
+variance (``common.dynamics``). Critics normalise their hidden layers and the actor is updated at
+every second update of the critics, to spend less time on an update.
 """
 
 from __future__ import annotations
@@ -111,13 +111,13 @@ class M3PO(MetaAlgorithm):
         rollouts_per_step: int = 200,
         rollout_every: int = 50,
         history: bool = True,
-        model_learning_rate: float = 1e-3,
+        model_learning_rate: float = 2e-3,
         model_weight_decay: float = 1e-4,
         model_fit_every: int = 250,
         model_first_fit: int = 1500,
         model_fit_steps: int = 125,
-        model_windows: int = 16,
-        model_window_length: int = 40,
+        model_windows: int = 64,
+        model_window_length: int = 10,
         model_rows: int = 192,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -219,6 +219,7 @@ class M3PO(MetaAlgorithm):
             torch.as_tensor(step.done),
             torch.as_tensor(step.cut),
         )
+        self.policy.meta_model.carry_states(self.replay)
 
     def train(self) -> None:
         """One turn of the algorithm box after an env step: fit, branch, update."""

@@ -1,11 +1,15 @@
 """The meta-model p(o', r | a, h): a GRU encodes the history, Gaussian ensembles predict.
 
-Two choices decide whether it learns the task at all:
+Three choices decide whether it learns the task at all:
 
 * The reward has an encoder, a head and hence a gradient of its own. Under one joint likelihood
   the many observation terms swamp the one reward term, and the reward is never learnt.
 * The reward head sees o' as well (in a rollout: the o' just sampled), p(r | o, a, o', h): what a
   step was worth is mostly a matter of where it led.
+* Likelihoods are weighted by a power of the variance, lest a hidden parameter's effect pass for
+  noise: the dynamics' by the variance itself, the reward's by its square root, because the few
+  rewards that no history foretells, those right at a change of task, must not be all that the
+  reward's encoder learns from (``common.dynamics``).
 """
 
 from __future__ import annotations
@@ -78,10 +82,10 @@ class MetaModel(nn.Module):
         encoded = 2 * obs_dim + action_dim + 1
         self.encoder = HistoryEncoder(2, encoded, embedding, branch) if history else None
         self.dynamics = GaussianEnsemble(
-            ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden
+            ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden, beta=1.0
         )
         self.reward = GaussianEnsemble(
-            ensemble_size, 2 * obs_dim + action_dim + branch, 1, reward_hidden
+            ensemble_size, 2 * obs_dim + action_dim + branch, 1, reward_hidden, beta=0.5
         )
         self.termination = (
             StackedMLP(1, 2 * obs_dim + action_dim, reward_hidden, 1) if learn_termination else None
@@ -163,6 +167,13 @@ class MetaModel(nn.Module):
             terminated = torch.sigmoid(self.termination(pair)[0, :, 0])
         next_state = self.step_state(state, obs, action, reward, next_obs)
         return Imagined(next_obs, reward, terminated, next_state)
+
+    @torch.no_grad()
+    def carry_states(self, replay: SequenceReplay) -> None:
+        """Take the newest transitions into their history states."""
+        last = replay.last
+        new = self.step_state(last.state, last.obs, last.action, last.reward, last.next_obs)
+        replay.set_last_next_state(new)
 
     @torch.no_grad()
     def refresh_states(self, replay: SequenceReplay) -> None:

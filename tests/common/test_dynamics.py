@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
 import torch
 
 from m3po_bench.common.dynamics import GaussianEnsemble
 from m3po_bench.common.networks import StackedLinear
 
 
-def test_learns_mean_and_spread() -> None:
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_learns_mean_and_spread(beta: float) -> None:
     torch.manual_seed(0)
-    model = GaussianEnsemble(3, 1, 1, (32, 32))
+    model = GaussianEnsemble(3, 1, 1, (32, 32), beta)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(600):
         x = torch.rand(3, 128, 1) * 2 - 1
@@ -33,7 +35,7 @@ def test_learns_mean_and_spread() -> None:
 
 def test_every_row_gets_its_own_input_and_members_share_the_rows() -> None:
     torch.manual_seed(0)
-    model = GaussianEnsemble(3, 1, 2, (4,))
+    model = GaussianEnsemble(3, 1, 2, (4,), beta=0.5)
     last = cast(StackedLinear, model.net.layers[-1])
     with torch.no_grad():
         for parameter in model.parameters():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import m3po_bench  # noqa: F401 - registers the ids
-from m3po_envs.point import PointFwdBwdEnv, oracle_action, oracle_return
+from m3po_envs.point import PointFwdBwdEnv, oracle_return
 
 
 def episode_return(env: gym.Env[Any, Any], act: str, index: int) -> tuple[float, float]:
@@ -18,7 +18,7 @@ def episode_return(env: gym.Env[Any, Any], act: str, index: int) -> tuple[float,
     start, directions, total, over = point.velocity, [], 0.0, False
     while not over:
         directions.append(point.task.params[0])
-        action = oracle_action(point.task) if act == "oracle" else np.zeros(1, np.float32)
+        action = point.optimal_action() if act == "oracle" else np.zeros(1, np.float32)
         _, reward, _, over, _ = env.step(action)
         total += float(reward)
     return total, oracle_return(directions, start)

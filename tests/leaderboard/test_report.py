@@ -172,6 +172,23 @@ def test_references_are_computed_from_runs(store: Store, toys: Any) -> None:
     assert parse_references(dump_references(found)) == found
 
 
+def test_an_optimum_known_in_closed_form_is_the_oracle(
+    store: Store, toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def optimal_action(env: Any) -> Any:
+        return np.array([env.target])
+
+    monkeypatch.setattr(toys.LineEnv, "optimal_action", optimal_action, raising=False)
+    text = toys.SUITE.text.replace('"Toy"', '"Oracle"').replace('"ToySlow"', '"Random"')
+    for run in parse_suite(tomllib.loads(text)).runs():
+        store.begin(run)
+        store.add_rows(run, [(60, "online", "test", 0, -7.0, 10, 0)])
+        store.finish(run, {"versions": {}})
+    found = compute_references(store)[toys.ENV, "hazard"]
+    assert (found["oracle"].mean, found["oracle"].n_seeds, found["oracle"].steps) == (0.0, 1, 0)
+    assert (found["random"].mean, found["random"].steps) == (-7.0, 60)
+
+
 def test_merging_keeps_what_is_not_replaced(references: References, toys: Any) -> None:
     key = (toys.ENV, "hazard")
     both = merged(references, {key: {"oracle": _reference(3.0)}, ("E", "static"): {}})

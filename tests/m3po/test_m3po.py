@@ -28,15 +28,18 @@ def test_the_name_is_the_class() -> None:
 
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", ENV])
 def test_acting_and_replay_agree_on_every_history_state(env_id: str) -> None:
-    """What ``predict`` remembers from columns is what the model recomputes from transitions."""
+    """What ``predict`` remembers is what is stored at once, and what the model recomputes."""
     model = tiny(env_id, learning_starts=10_000)
     seen = []
     for _ in range(250):
         model.learn(1, reset_num_timesteps=False, log_interval=None)
         assert model._agent_state is not None
         seen.append(model._agent_state[0][0])
+    np.testing.assert_allclose(np.stack(seen), model.replay.all.state, rtol=1e-3, atol=1e-5)
+    stored = model.replay.all.next_state
     model.policy.meta_model.refresh_states(model.replay)
     np.testing.assert_allclose(np.stack(seen), model.replay.all.state, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(stored, model.replay.all.next_state, rtol=1e-3, atol=1e-5)
 
 
 def test_memory_outlasts_inner_episodes_of_a_trial() -> None:
@@ -50,8 +53,11 @@ def test_memory_outlasts_inner_episodes_of_a_trial() -> None:
     assert not states[0].any()
     np.testing.assert_array_equal(states[10], states[9])  # the boundary leaves memory alone
     assert not states[20].any()  # the next trial starts afresh
+    np.testing.assert_allclose(np.stack(states), model.replay.all.state, rtol=1e-3, atol=1e-5)
+    stored = model.replay.all.next_state
     model.policy.meta_model.refresh_states(model.replay)
     np.testing.assert_allclose(np.stack(states), model.replay.all.state, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(stored, model.replay.all.next_state, rtol=1e-3, atol=1e-5)
 
 
 def test_without_history_nothing_is_remembered() -> None:
