@@ -188,19 +188,46 @@ def test_a_change_always_brings_another_task(env_id: str, schedule: Any) -> None
 
 
 @every_id
-def test_a_change_changes_the_next_transition_and_none_before(env_id: str) -> None:
-    step = 10
+def test_a_change_changes_what_follows_and_nothing_before(env_id: str) -> None:
+    step, after = 10, 20  # a block of the pier that rests does not show its damping at once
     changing = make(env_id, schedule={"name": "single", "step": step})
     staying = make(env_id, schedule="static")
-    changed = rollout(changing, step + 1, seed=2)
+    changed = rollout(changing, step + after, seed=2)
     task = body(changing).first_task
-    stayed = rollout(staying, step + 1, seed=2, options={"task": task})
+    stayed = rollout(staying, step + after, seed=2, options={"task": task})
     assert [row[1] for row in changed[: step + 1]] == [row[1] for row in stayed[: step + 1]]
     columns = layout_of(changing).columns("observation")
     for row, other in zip(changed[: step + 1], stayed[: step + 1], strict=True):
         assert np.array_equal(row[0][columns], other[0][columns])
-    (obs, reward, _), (other_obs, other_reward, _) = changed[-1], stayed[-1]
-    assert reward != other_reward or not np.array_equal(obs[columns], other_obs[columns])
+    assert any(
+        row[1] != other[1] or not np.array_equal(row[0][columns], other[0][columns])
+        for row, other in zip(changed[step + 1 :], stayed[step + 1 :], strict=True)
+    )
+
+
+@every_id
+def test_a_thousand_changes_leave_nothing_behind(env_id: str) -> None:
+    """What a task does to the physics depends on the task alone, to the last bit."""
+    used, fresh = (make(env_id, schedule="static") for _ in range(2))
+    rng, tasks = np.random.default_rng(0), body(used).tasks
+    action = np.zeros(used.action_space.shape or (), np.float32)
+    for i in range(1000):
+        body(used)._enter(tasks.sample(rng))
+        if i % 100 == 0:
+            used.reset(seed=i)
+            used.step(action)
+    task = tasks.sample(rng)
+    for env in (used, fresh):
+        env.reset(seed=1, options={"task": task.params})
+    model, other = (getattr(env.unwrapped, "model", None) for env in (used, fresh))
+    fields = [name for name in dir(model) if isinstance(getattr(model, name), np.ndarray)]
+    assert bool(fields) == (model is not None)
+    for name in fields:
+        assert np.array_equal(getattr(model, name), getattr(other, name), equal_nan=True), name
+    expected, found = (rollout(env, 20, seed=1) for env in (fresh, used))
+    for row in (*expected, *found):
+        row[2].pop("task_id")
+    assert_same(expected, found)
 
 
 @every_id

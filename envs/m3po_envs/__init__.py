@@ -15,6 +15,15 @@ ENTRY_POINTS = {
     "M3PO/PointFwdBwd-v0": "m3po_envs.point:PointFwdBwdEnv",
     "M3PO/PendulumRandomParams-v0": "m3po_envs.pendulum:PendulumRandomParamsEnv",
     "M3PO/HalfCheetahFwdBwd-v0": "m3po_envs.half_cheetah:HalfCheetahFwdBwdEnv",
+    "M3PO/HalfCheetahVelocity-v0": "m3po_envs.half_cheetah:HalfCheetahVelocityEnv",
+    "M3PO/HalfCheetahDisabledJoint-v0": "m3po_envs.half_cheetah:HalfCheetahDisabledJointEnv",
+    "M3PO/HalfCheetahPier-v0": "m3po_envs.pier:HalfCheetahPierEnv",
+    "M3PO/AntFwdBwd-v0": "m3po_envs.ant:AntFwdBwdEnv",
+    "M3PO/AntDirection-v0": "m3po_envs.ant:AntDirectionEnv",
+    "M3PO/AntCrippledLeg-v0": "m3po_envs.ant:AntCrippledLegEnv",
+    "M3PO/Walker2dRandomParams-v0": "m3po_envs.random_params:Walker2dRandomParamsEnv",
+    "M3PO/HopperRandomParams-v0": "m3po_envs.random_params:HopperRandomParamsEnv",
+    "M3PO/HumanoidDirection-v0": "m3po_envs.humanoid:HumanoidDirectionEnv",
 }
 HORIZONS = {"M3PO/PointFwdBwd-v0": 100}
 

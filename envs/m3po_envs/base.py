@@ -101,7 +101,13 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
                 f"{self.env_id} has no split 'ood': its tasks{shown} are all there is; "
                 "nearest: split='test' with another schedule"
             )
-        return self.distributions["ood" if split == "ood" else "train"]
+        if split != "ood":
+            return self.distributions["train"]
+        tasks, train = self.distributions["ood"], self.distributions["train"]
+        if isinstance(tasks, FiniteTasks) and isinstance(train, FiniteTasks) and len(tasks) == 1:
+            # Frozen episodes start in the one ood task; a change leads to training's and back.
+            return FiniteTasks(tasks.names, tasks.values + train.values)
+        return tasks
 
     def _set_spaces(self) -> None:
         body, action = check_flat(self.observation_space), check_flat(self.action_space)
@@ -194,7 +200,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
             self._life_task = self._interrupted = None
         first, changes = self._draw_episode(options or {})
         self._begin_episode(first, changes)
-        obs, info = super().reset(seed=None, options=None)
+        obs, info = self._reset_body()
         return self._observe(obs), self._report(info)
 
     def step(
@@ -203,13 +209,21 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         """Step; see ``gymnasium.Env.step``."""
         if self._rescale is not None:
             action = self._rescale[0] + self._rescale[1] * action
-        obs, reward, terminated, truncated, info = super().step(action)
+        obs, reward, terminated, truncated, info = self._step_body(action)
         self._step += 1
         self._since += 1
         self._changed = self._step == self._next_change
         if self._changed:
             self._advance()
         return self._observe(obs), reward, terminated, truncated, self._report(info)
+
+    def _reset_body(self) -> tuple[NDArray[Any], dict[str, Any]]:
+        return super().reset(seed=None, options=None)
+
+    def _step_body(
+        self, action: NDArray[Any]
+    ) -> tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
+        return super().step(action)
 
     def _draw_episode(self, options: Mapping[str, Any]) -> tuple[Task, tuple[Change, ...]]:
         """First task and changes of the next episode, from one integer of ``np_random``."""

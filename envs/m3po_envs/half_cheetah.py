@@ -6,23 +6,19 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-from gymnasium import spaces, utils
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from numpy.typing import NDArray
 
-from m3po_bench.registry import unknown_name
-from m3po_bench.tasks import FiniteTasks, Task
-from m3po_envs.base import Array, MetaEnvBase
+from m3po_bench.tasks import FiniteTasks, Task, UniformTasks
+from m3po_envs.base import Array
+from m3po_envs.locomotion import ForwardBackward, LocomotionBase
 
-CONTROL_COST = 0.05
-OBSERVATIONS = ("standard", "planner")
-X_VELOCITY = 8
-"""Column of the end-of-step x velocity."""
-MEAN_X_VELOCITY = 17
-"""Column that ``observation="planner"`` adds."""
+ARGUMENTS = {"ctrl_cost_weight": 0.05}
+VELOCITY_COLUMNS = (8,)
+JOINTS = ("bthigh", "bshin", "bfoot", "fthigh", "fshin", "ffoot")
 
 
-class HalfCheetahFwdBwdEnv(MetaEnvBase, HalfCheetahEnv):  # type: ignore[misc]
+class HalfCheetahFwdBwdEnv(ForwardBackward, HalfCheetahEnv):  # type: ignore[misc]
     """Gymnasium's HalfCheetah-v5, told by the reward alone to run forwards or backwards.
 
     ## Action
@@ -40,8 +36,9 @@ class HalfCheetahFwdBwdEnv(MetaEnvBase, HalfCheetahEnv):  # type: ignore[misc]
 
     ## Reward
     direction * (mean x velocity of the step) - 0.05 |action|^2; its terms are ``reward_forward``
-    and ``reward_ctrl`` in ``info``. ``reward()`` is exact with ``observation="planner"``; else
-    see there.
+    and ``reward_ctrl`` in ``info``. ``reward()`` is exact with ``observation="planner"``; without,
+    with uniform random actions, its error has mean 0 and root mean square 0.18, beside a
+    deviation of 0.69 of the velocity itself.
 
     ## Hidden
     direction, +1 or -1. The dynamics do not depend on it: nothing but past rewards tells it.
@@ -64,71 +61,113 @@ class HalfCheetahFwdBwdEnv(MetaEnvBase, HalfCheetahEnv):  # type: ignore[misc]
     """
 
     env_id = "M3PO/HalfCheetahFwdBwd-v0"
+    body_arguments = ARGUMENTS
+    velocity_columns = VELOCITY_COLUMNS
     distributions: ClassVar[Mapping[str, FiniteTasks]] = {
         "train": FiniteTasks(("direction",), ((-1.0,), (1.0,)))
     }
 
-    def __init__(
-        self,
-        schedule: str | Mapping[str, Any] = "hazard",
-        split: str = "train",
-        visibility: str = "hidden",
-        observation: str = "standard",
-        render_mode: str | None = None,
-    ) -> None:
-        if observation not in OBSERVATIONS:
-            raise unknown_name("observation", observation, OBSERVATIONS)
-        self._planner = observation == "planner"
-        self._mean_x_velocity = 0.0
-        HalfCheetahEnv.__init__(self, ctrl_cost_weight=CONTROL_COST, render_mode=render_mode)
-        # The body recorded its own arguments, with which a copy of this class cannot be made.
-        utils.EzPickle.__init__(self, schedule, split, visibility, observation, render_mode)
-        if self._planner:
-            self.observation_space = spaces.Box(-np.inf, np.inf, (MEAN_X_VELOCITY + 1,), np.float64)
-            self.observation_structure["mean_x_velocity"] = 1
-        MetaEnvBase.__init__(self, schedule, split, visibility)
+
+class HalfCheetahVelocityEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
+    """Gymnasium's HalfCheetah-v5, told by the reward alone how fast to run.
+
+    ## Action
+    Six joint torques in [-1, 1], as in HalfCheetah-v5.
+
+    ## Observation
+    As ``HalfCheetahFwdBwdEnv``.
+
+    ## Reward
+    -|mean x velocity of the step - target| - 0.05 |action|^2 (Rakelly et al. 2019); its terms are
+    ``reward_forward`` and ``reward_ctrl`` in ``info``. ``reward()`` is exact with
+    ``observation="planner"``.
+
+    ## Hidden
+    | parameter | train and test | ood      | unit |
+    |-----------|----------------|----------|------|
+    | target    | [0, 3]         | [3, 3.5] | m/s  |
+
+    The dynamics do not depend on it: nothing but past rewards tells it.
+
+    ## Start and end
+    As HalfCheetah-v5. Never terminates; 200 steps.
+
+    ## Does it reward adaptation?
+    Not measured yet.
+
+    ## Arguments
+    ``schedule="hazard"``, ``split="train"``, ``visibility="hidden"``, see ``MetaEnvBase``;
+    ``observation="standard"`` or ``"planner"``; ``render_mode`` as HalfCheetah-v5.
+
+    ## Version history
+    * v0: first version, on HalfCheetah-v5
+    """
+
+    env_id = "M3PO/HalfCheetahVelocity-v0"
+    body_arguments = ARGUMENTS
+    velocity_columns = VELOCITY_COLUMNS
+    distributions: ClassVar[Mapping[str, UniformTasks]] = {
+        "train": UniformTasks(("target",), ((0.0, 3.0),)),
+        "ood": UniformTasks(("target",), ((3.0, 3.5),)),
+    }
 
     def _apply(self, task: Task) -> None:
-        self._forward_reward_weight = task.params[0]
+        self._target = task.params[0]
+
+    def paid_velocity(self, velocity: Array, task: NDArray[Any]) -> Array:
+        """Minus the distance of the x velocity from the task's."""
+        paid: Array = -np.abs(velocity[..., 0] - task[..., 0])
+        return paid
+
+    def _paid_now(self, x: float, y: float) -> float:
+        return -abs(x - self._target)
+
+
+class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
+    """Gymnasium's HalfCheetah-v5 with one motor that does nothing (Nagabandi et al. 2019).
+
+    ## Action
+    Six joint torques in [-1, 1], as in HalfCheetah-v5; one of them has no effect.
+
+    ## Observation
+    As ``HalfCheetahFwdBwdEnv``.
+
+    ## Reward
+    mean x velocity of the step - 0.05 |action|^2, for the action as given; its terms are
+    ``reward_forward`` and ``reward_ctrl`` in ``info``. ``reward()`` is exact with
+    ``observation="planner"``.
+
+    ## Hidden
+    joint, the number of the disabled motor: 0 back thigh, 1 back shin, 2 back foot, 3 front thigh,
+    4 front shin, 5 front foot. Train and test: 1 to 5; ood: 0.
+
+    ## Start and end
+    As HalfCheetah-v5. Never terminates; 200 steps.
+
+    ## Does it reward adaptation?
+    Not measured yet.
+
+    ## Arguments
+    ``schedule="hazard"``, ``split="train"``, ``visibility="hidden"``, see ``MetaEnvBase``;
+    ``observation="standard"`` or ``"planner"``; ``render_mode`` as HalfCheetah-v5.
+
+    ## Version history
+    * v0: first version, on HalfCheetah-v5
+    """
+
+    env_id = "M3PO/HalfCheetahDisabledJoint-v0"
+    body_arguments = ARGUMENTS
+    velocity_columns = VELOCITY_COLUMNS
+    distributions: ClassVar[Mapping[str, FiniteTasks]] = {
+        "train": FiniteTasks(("joint",), tuple((float(i),) for i in range(1, len(JOINTS)))),
+        "ood": FiniteTasks(("joint",), ((0.0,),)),
+    }
+
+    def _apply(self, task: Task) -> None:
+        self._disabled = int(task.params[0])
 
     def do_simulation(self, ctrl: NDArray[Any], n_frames: int) -> None:
-        """Simulate one step and keep its mean x velocity, computed as the body's reward does."""
-        if not self._planner:
-            super().do_simulation(ctrl, n_frames)
-            return
-        before = self.data.qpos[0]
+        """Simulate with the disabled motor's torque left out."""
+        ctrl = np.array(ctrl)
+        ctrl[self._disabled] = 0.0
         super().do_simulation(ctrl, n_frames)
-        self._mean_x_velocity = (self.data.qpos[0] - before) / self.dt
-
-    def reset_model(self) -> NDArray[np.float64]:
-        """As the body's; no step has been made yet, so its mean velocity is 0."""
-        self._mean_x_velocity = 0.0
-        obs: NDArray[np.float64] = super().reset_model()  # type: ignore[no-untyped-call]
-        return obs
-
-    def _get_obs(self) -> NDArray[np.float64]:
-        obs: NDArray[np.float64] = super()._get_obs()  # type: ignore[no-untyped-call]
-        return np.append(obs, self._mean_x_velocity) if self._planner else obs
-
-    def reward(
-        self,
-        obs: NDArray[Any],
-        action: NDArray[Any],
-        next_obs: NDArray[Any],
-        task: NDArray[Any],
-    ) -> Array:
-        """Rewards of transitions, shape (n,); see ``m3po_bench.tasks.MetaEnv``.
-
-        Exact with ``observation="planner"``. Without, the mean x velocity, which the
-        observation does not hold, is taken as the mean of those at the step's two ends: with
-        uniform random actions the error has mean 0 and root mean square 0.18, beside a deviation
-        of 0.69 of the velocity itself.
-        """
-        if self._planner:
-            velocity = next_obs[:, MEAN_X_VELOCITY]
-        else:
-            velocity = (obs[:, X_VELOCITY] + next_obs[:, X_VELOCITY]) / 2
-        direction = np.asarray(task, dtype=np.float64)[..., 0]
-        cost = CONTROL_COST * np.sum(np.square(action), axis=1)
-        rewards: Array = direction * velocity - cost
-        return rewards

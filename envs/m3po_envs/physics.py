@@ -1,0 +1,84 @@
+"""What changes in a MuJoCo model: always written from its nominal values, so nothing drifts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+CONSTANTS_DEPEND_ON = {
+    "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "body_quat",
+    "dof_armature", "actuator_gear", "qpos0",
+}  # fmt: skip
+"""Fields from which MuJoCo derives constants that a step uses (inverse weights, subtree masses)."""
+
+
+class ModelFields:
+    """Some array fields of an MjModel, to be written from their nominal values.
+
+    ``mj_resetData`` does not restore a model, so every change writes whole fields.
+
+    Args:
+        model: The model that is simulated.
+        names: Its fields, such as ``"body_mass"``; ``"opt.gravity"`` and ``"opt.wind"`` too.
+
+    Raises:
+        ValueError: If the model has no such field; the message names it.
+    """
+
+    def __init__(self, model: mujoco.MjModel, names: Iterable[str]) -> None:
+        self._model = model
+        self._live = {name: model_field(model, name) for name in names}
+        self.nominal: dict[str, Array] = {
+            name: np.array(field, dtype=np.float64) for name, field in self._live.items()
+        }
+        # mj_setConst overwrites the state of the data that it is given.
+        derived = CONSTANTS_DEPEND_ON.intersection(self._live)
+        self._scratch = mujoco.MjData(model) if derived else None
+
+    def write(self, values: Mapping[str, Array]) -> None:
+        """Put fields in force, then what MuJoCo derives from them; the others become nominal."""
+        for name, field in self._live.items():
+            field[...] = values.get(name, self.nominal[name])
+        if self._scratch is not None:
+            mujoco.mj_setConst(self._model, self._scratch)
+
+
+def model_field(model: mujoco.MjModel, name: str) -> NDArray[Any]:
+    """The live array of a model's field.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    owner: Any = model
+    *path, last = name.split(".")
+    for part in path:
+        owner = getattr(owner, part, None)
+    found = getattr(owner, last, None)
+    if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
+        raise ValueError(f"field {name!r}: MjModel has no array of real numbers of that name")
+    return found
+
+
+def entry_names(model: mujoco.MjModel, name: str) -> tuple[str, ...]:
+    """One name per row of a field: that of its body, geom, joint or actuator, else a number."""
+    kinds = {"body": "body", "geom": "geom", "jnt": "joint", "actuator": "actuator"}
+    kind, rows = name.partition("_")[0], len(np.atleast_1d(model_field(model, name)))
+    if kind == "dof":
+        joints = [model.joint(int(i)).name or str(int(i)) for i in model.dof_jntid]
+        count = {joint: joints.count(joint) for joint in joints}
+        seen: dict[str, int] = {}
+        named = []
+        for joint in joints:
+            seen[joint] = seen.get(joint, -1) + 1
+            named.append(f"{joint}.{seen[joint]}" if count[joint] > 1 else joint)
+        return tuple(named)
+    if kind not in kinds:
+        return tuple(str(i) for i in range(rows))
+    accessor = getattr(model, kinds[kind])
+    return tuple(accessor(i).name or str(i) for i in range(rows))
