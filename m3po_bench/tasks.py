@@ -171,6 +171,36 @@ class UniformTasks:
             value = float(rng.uniform(low, high))
         return -value if name in self.signs and rng.random() < 0.5 else value
 
+    def place(self, task: Task) -> Array:
+        """Where a task's magnitudes lie in their ranges (or the logarithms), 0 low to 1 high.
+
+        Returns:
+            Shape (n_params,).
+        """
+        low, high = self._scaled_ranges()
+        signed = np.array([name in self.signs for name in self.names])
+        sizes = np.where(signed, np.abs(task.vector), task.vector)
+        sizes = np.where(self._is_log(), np.log(np.maximum(sizes, 1e-300)), sizes)
+        placed: Array = (sizes - low) / np.where(high > low, high - low, 1.0)
+        return placed
+
+    def at(self, place: Array, like: Task) -> Task:
+        """The inverse of ``place``, with the signs of ``like``."""
+        low, high = self._scaled_ranges()
+        sizes = low + place * (high - low)
+        sizes = np.where(self._is_log(), np.exp(sizes), sizes)
+        signed = np.array([name in self.signs for name in self.names])
+        return Task(tuple(np.where(signed, np.sign(like.vector) * sizes, sizes).tolist()))
+
+    def _is_log(self) -> NDArray[np.bool_]:
+        return np.array([name in self.log for name in self.names])
+
+    def _scaled_ranges(self) -> Array:
+        """Low and high ends, in the logarithm where that is what is uniform; (2, n_params)."""
+        ends = np.asarray(self.ranges, dtype=np.float64).T
+        scaled: Array = np.where(self._is_log(), np.log(np.where(self._is_log(), ends, 1.0)), ends)
+        return scaled
+
     def parse(self, value: Any) -> Task:
         """See ``TaskDistribution.parse``; any values of the right number are a task."""
         if isinstance(value, (int, np.integer)):

@@ -83,6 +83,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self.visibility = visibility
         self._own_schedule = self._schedule = parse_schedule(schedule)
         self._tasks = self._tasks_of(split)
+        self._own_schedule.check(self._tasks)
         self._episodes = () if split == "train" else load_episodes(self.env_id, split)
         self._forced_task: Task | None = None
         self._life_task: Task | None = None
@@ -235,7 +236,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
             self._forced_task = None if task is None else self._tasks.parse(task)
         if "schedule" in options:
             given = options["schedule"]
-            self._schedule = self._own_schedule if given is None else parse_schedule(given)
+            schedule = self._own_schedule if given is None else parse_schedule(given)
+            schedule.check(self._tasks)
+            self._schedule = schedule
         kept = self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)
         free = bool(self._episodes) and kept is None and "change_seed" not in options
         if free and "episode" not in options and self._interrupted is not None:

@@ -7,14 +7,14 @@ JSON a schedule is its name, or a dict such as ``{"name": "hazard", "rate": 0.01
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from m3po_bench.registry import unknown_name
-from m3po_bench.tasks import Task, TaskDistribution
+from m3po_bench.tasks import Array, Task, TaskDistribution, UniformTasks
 
 
 class Change(NamedTuple):
@@ -39,6 +39,13 @@ class Schedule:
     name: ClassVar[str]
     keeps_first_task: ClassVar[bool] = False
     """Whether every episode starts in the task of the env's first one."""
+
+    def check(self, tasks: TaskDistribution) -> None:
+        """Refuse tasks that this schedule cannot change.
+
+        Raises:
+            ValueError: If it cannot; the message says why.
+        """
 
     def changes(
         self, rng: np.random.Generator, horizon: int, tasks: TaskDistribution, first: Task
@@ -158,8 +165,155 @@ class Recurrent(Schedule):
         return Change(away, tasks.sample(rng, other_than=first)), Change(back, first)
 
 
+@dataclass(frozen=True)
+class Drift(Schedule):
+    """A task that moves through its range little by little; every move is a change.
+
+    Magnitudes move and signs stay, so that no value leaves the family's ranges.
+
+    Attributes:
+        kind: ``"linear"``, to another task at the episode's end; ``"sinusoid"``, to another task
+            and back; ``"random_walk"``, by Gaussian steps, reflected at the ends of the range.
+        every: Steps between moves.
+        period: Steps of the sinusoid's whole swing.
+        scale: Deviation of a step of the random walk, as a share of the range.
+    """
+
+    name: ClassVar[str] = "drift"
+    kind: str = "random_walk"
+    every: int = 5
+    period: int = 100
+    scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.kind not in DRIFTS:
+            raise unknown_name("kind of schedule 'drift'", self.kind, DRIFTS)
+        _check_count(self, "every", self.every)
+        _check_count(self, "period", self.period)
+        if not _is_number(self.scale) or not 0 < self.scale <= 1:
+            raise ValueError(
+                f"schedule 'drift': scale={self.scale!r}, expected a share in (0, 1] such as "
+                f"{Drift.scale}"
+            )
+
+    def check(self, tasks: TaskDistribution) -> None:
+        """See ``Schedule.check``."""
+        if not isinstance(tasks, UniformTasks):
+            raise ValueError(
+                f"schedule 'drift' moves through a range, and the tasks {tasks.names} are a list; "
+                "nearest: schedule='hazard'"
+            )
+
+    def changes(
+        self, rng: np.random.Generator, horizon: int, tasks: TaskDistribution, first: Task
+    ) -> tuple[Change, ...]:
+        """See ``Schedule.changes``; a move that leaves the task as it is is not listed."""
+        self.check(tasks)
+        assert isinstance(tasks, UniformTasks)
+        steps = np.arange(self.every, horizon, self.every, dtype=np.float64)
+        start, listed, last = tasks.place(first), list[Change](), first
+        goal = tasks.place(tasks.sample(rng, other_than=first))
+        for step, place in zip(steps, self._path(rng, start, goal, steps, horizon), strict=True):
+            task = tasks.at(place, like=first)
+            if task.params != last.params:
+                listed.append(Change(int(step), task))
+            last = task
+        return tuple(listed)
+
+    def _path(
+        self, rng: np.random.Generator, start: Array, goal: Array, steps: Array, horizon: int
+    ) -> Array:
+        """Places after each move, shape (len(steps), n_params)."""
+        if self.kind == "random_walk":
+            noise = self.scale * rng.standard_normal((len(steps), len(start)))
+            # Reflection at 0 and 1 is the triangle wave of the free walk.
+            walk: Array = 1.0 - np.abs(1.0 - np.mod(start + np.cumsum(noise, axis=0), 2.0))
+            return walk
+        if self.kind == "linear":
+            share = steps / max(1, horizon - 1)
+        else:
+            share = (1.0 - np.cos(2.0 * np.pi * steps / self.period)) / 2.0
+        path: Array = start + share[:, None] * (goal - start)
+        return path
+
+
+DRIFTS = ("linear", "sinusoid", "random_walk")
+
+
+@dataclass(frozen=True)
+class Compound(Schedule):
+    """Several schedules at once, each for parameters of its own; the others stay.
+
+    In JSON: ``{"name": "compound", "parts": [{"params": ["gain"], "schedule": "hazard"},
+    {"params": ["mass", "length"], "schedule": {"name": "drift"}}]}``.
+
+    Attributes:
+        parts: Each with the names of ``params`` and their ``schedule``; without any, every
+            parameter has a hazard of its own.
+    """
+
+    name: ClassVar[str] = "compound"
+    parts: tuple[Mapping[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
+            raise ValueError(f"schedule 'compound': parts={self.parts!r}, expected a list")
+        seen: set[str] = set()
+        for part in self.parts:
+            if not isinstance(part, Mapping) or set(part) != {"params", "schedule"}:
+                raise ValueError(
+                    f"schedule 'compound': part {part!r}, expected "
+                    '{"params": [names], "schedule": name or dict}'
+                )
+            twice = seen.intersection(part["params"])
+            if twice:
+                raise ValueError(f"schedule 'compound': {sorted(twice)} are in two parts")
+            seen.update(part["params"])
+            parse_schedule(part["schedule"])
+
+    def _of(self, tasks: TaskDistribution) -> list[tuple[list[int], Schedule]]:
+        each: list[Mapping[str, Any]] = [
+            {"params": [name], "schedule": "hazard"} for name in tasks.names
+        ]
+        return [
+            ([tasks.names.index(name) for name in part["params"]], parse_schedule(part["schedule"]))
+            for part in self.parts or each
+        ]
+
+    def check(self, tasks: TaskDistribution) -> None:
+        """See ``Schedule.check``."""
+        if not isinstance(tasks, UniformTasks):
+            raise ValueError(
+                f"schedule 'compound' changes parameters apart, and the tasks {tasks.names} are "
+                "a list; nearest: schedule='hazard'"
+            )
+        for name in (name for part in self.parts for name in part["params"]):
+            if name not in tasks.names:
+                raise unknown_name("parameter of schedule 'compound'", name, tasks.names)
+
+    def changes(
+        self, rng: np.random.Generator, horizon: int, tasks: TaskDistribution, first: Task
+    ) -> tuple[Change, ...]:
+        """See ``Schedule.changes``; parts that change at the same step make one change."""
+        self.check(tasks)
+        moves: dict[int, dict[int, float]] = {}
+        for columns, schedule in self._of(tasks):
+            for change in schedule.changes(rng, horizon, tasks, first):
+                values = {i: change.task.params[i] for i in columns}
+                moves.setdefault(change.step, {}).update(values)
+        params, listed = list(first.params), list[Change]()
+        for step in sorted(moves):
+            for i, value in moves[step].items():
+                params[i] = value
+            task = Task(tuple(params))
+            if task.params != (listed[-1].task if listed else first).params:
+                listed.append(Change(step, task))
+        return tuple(listed)
+
+
 SCHEDULES: dict[str, type[Schedule]] = {
-    kind.name: kind for kind in (Static, Episodic, Single, Periodic, Hazard, Recurrent)
+    kind.name: kind
+    for kind in (Static, Episodic, Single, Periodic, Hazard, Recurrent, Drift, Compound)
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m3po_bench.tasks import FiniteTasks, TaskDistribution, UniformTasks
+from m3po_bench.tasks import FiniteTasks, Task, TaskDistribution, UniformTasks
 from m3po_envs.schedules import SCHEDULES, Change, parse_schedule
 
 FINITE = FiniteTasks(("direction",), ((-1.0,), (1.0,)))
@@ -16,7 +16,7 @@ UNIFORM = UniformTasks(("gain", "mass"), ((1.0, 2.0), (1.0, 3.0)), signs=("gain"
 
 
 def draw(
-    schedule: str | dict[str, Any],
+    schedule: Any,
     seed: int = 0,
     horizon: int = 200,
     tasks: TaskDistribution = FINITE,
@@ -39,6 +39,12 @@ def steps(changes: tuple[Change, ...]) -> list[int]:
 def test_changes_lie_inside_the_episode_and_bring_other_tasks(
     name: str, seed: int, horizon: int, tasks: TaskDistribution
 ) -> None:
+    try:
+        parse_schedule(name).check(tasks)
+    except ValueError:
+        assert tasks is FINITE
+        assert name in ("drift", "compound")
+        return
     changes = draw(name, seed, horizon, tasks)
     times = steps(changes)
     assert times == sorted(set(times))
@@ -98,6 +104,77 @@ def test_recurrent_returns_to_the_very_first_task_at_thirds() -> None:
     assert changes[1].task is first
 
 
+@pytest.mark.parametrize("kind", ["linear", "sinusoid", "random_walk"])
+def test_drift_stays_in_the_range_and_keeps_signs(kind: str) -> None:
+    for seed in range(50):
+        first = UNIFORM.sample(np.random.default_rng(seed + 1))
+        changes = draw({"name": "drift", "kind": kind, "scale": 0.5}, seed, tasks=UNIFORM)
+        assert steps(changes) == list(range(5, 200, 5))
+        values = np.array([change.task.params for change in changes])
+        assert (np.sign(values[:, 0]) == np.sign(first.params[0])).all()
+        assert (np.abs(values) >= np.array([1.0, 1.0]) - 1e-9).all()
+        assert (np.abs(values) <= np.array([2.0, 3.0]) + 1e-9).all()
+
+
+def test_linear_drift_is_a_line_and_a_sinusoid_comes_back() -> None:
+    first = UNIFORM.sample(np.random.default_rng(1))
+    line = np.array(
+        [c.task.params for c in draw({"name": "drift", "kind": "linear"}, tasks=UNIFORM)]
+    )
+    moves = np.diff(line, axis=0)
+    assert np.allclose(moves, moves[0])
+    assert np.abs(moves[0]).max() > 0
+    swing = draw({"name": "drift", "kind": "sinusoid", "every": 10, "period": 40}, tasks=UNIFORM)
+    at = {change.step: np.array(change.task.params) for change in swing}
+    assert np.allclose(at[40], first.params)
+    assert np.allclose(at[20], at[60])
+    assert not np.allclose(at[20], first.params)
+
+
+def test_drift_is_a_line_in_the_logarithm_where_that_is_uniform() -> None:
+    tasks = UniformTasks(("scale",), ((0.1, 10.0),), log=("scale",))
+    drift = parse_schedule({"name": "drift", "kind": "linear", "every": 1})
+    changes = drift.changes(np.random.default_rng(0), 100, tasks, Task((1.0,)))
+    logs = np.log([change.task.params[0] for change in changes])
+    assert np.allclose(np.diff(logs), logs[0])
+
+
+def test_compound_changes_each_part_at_its_own_time() -> None:
+    schedule = {
+        "name": "compound",
+        "parts": [
+            {"params": ["gain"], "schedule": {"name": "periodic", "period": 70}},
+            {"params": ["mass"], "schedule": {"name": "single", "step": 100}},
+        ],
+    }
+    first = UNIFORM.sample(np.random.default_rng(1))
+    changes = draw(schedule, tasks=UNIFORM)
+    assert steps(changes) == [70, 100, 140]
+    gains, masses = zip(first.params, *(change.task.params for change in changes), strict=True)
+    assert gains[0] != gains[1] == gains[2] != gains[3]
+    assert masses[0] == masses[1] != masses[2] == masses[3]
+    only_gain = {"name": "compound", "parts": schedule["parts"][:1]}
+    assert {change.task.params[1] for change in draw(only_gain, tasks=UNIFORM)} == {first.params[1]}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ("drift", "the tasks ('direction',) are a list; nearest: schedule='hazard'"),
+        ("compound", "the tasks ('direction',) are a list; nearest: schedule='hazard'"),
+    ],
+)
+def test_a_list_of_tasks_is_refused_where_a_range_is_needed(schedule: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        draw(schedule)
+
+
+def test_compound_refuses_unknown_parameters() -> None:
+    schedule = {"name": "compound", "parts": [{"params": ["gian"], "schedule": "hazard"}]}
+    with pytest.raises(ValueError, match="nearest: gain"):
+        draw(schedule, tasks=UNIFORM)
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -110,6 +187,14 @@ def test_recurrent_returns_to_the_very_first_task_at_thirds() -> None:
         ({"name": "periodic", "period": 0}, "period=0, expected a whole number of steps"),
         ({"name": "periodic", "period": 2.5}, "period=2.5, expected a whole number of steps"),
         ({"name": "single", "step": True}, "step=True, expected a whole number of steps"),
+        ({"name": "drift", "kind": "linaer"}, "unknown kind of schedule 'drift' 'linaer'; nearest"),
+        ({"name": "drift", "scale": 0}, "scale=0, expected a share in (0, 1]"),
+        ({"name": "compound", "parts": "gain"}, "parts='gain', expected a list"),
+        ({"name": "compound", "parts": [{"params": ["a"]}]}, "expected {"),
+        (
+            {"name": "compound", "parts": [{"params": ["a"], "schedule": "hazrd"}]},
+            "unknown schedule 'hazrd'; nearest: hazard",
+        ),
         ({"rate": 0.1}, "expected a name or a dict"),
         (3, "schedule 3: expected a name or a dict"),
     ],
