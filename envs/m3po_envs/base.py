@@ -30,11 +30,22 @@ VISIBILITIES = ("hidden", "notified", "oracle")
 OPTIONS = ("task", "schedule", "change_seed", "episode")
 
 
+class NeverTerminates:
+    """Episodes end by the time limit alone."""
+
+    def terminated(
+        self, obs: NDArray[Any], action: NDArray[Any], next_obs: NDArray[Any]
+    ) -> NDArray[np.bool_]:
+        """See ``m3po_bench.tasks.MetaEnv``; no transition ends its episode."""
+        return np.zeros(len(next_obs), dtype=np.bool_)
+
+
 class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     """Turns a Gymnasium env, named after it in the bases, into a meta-environment.
 
-    A subclass sets ``env_id`` and ``distributions``, implements ``_apply`` and ``reward``, and
-    calls this ``__init__`` after the body's. Actions are in [-1, 1] and rescaled to the body's.
+    A subclass sets ``env_id`` and ``distributions``, implements ``_apply``, and ``reward`` and
+    ``terminated`` of ``m3po_bench.tasks.MetaEnv``, and calls this ``__init__`` after the body's.
+    Actions are in [-1, 1] and rescaled to the body's.
 
     A change at step t means that transition t, counted from 0, is the first under the new task.
     It is applied at the end of transition t - 1, whose observation and ``info`` therefore
@@ -84,7 +95,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._own_schedule = self._schedule = parse_schedule(schedule)
         self._tasks = self._tasks_of(split)
         self._own_schedule.check(self._tasks)
-        self._episodes = () if split == "train" else load_episodes(self.env_id, split)
+        self._episodes = () if split == "train" else self._load_episodes(split)
         self._forced_task: Task | None = None
         self._life_task: Task | None = None
         self._interrupted: np.random.Generator | None = None
@@ -109,6 +120,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
             # Frozen episodes start in the one ood task; a change leads to training's and back.
             return FiniteTasks(tasks.names, tasks.values + train.values)
         return tasks
+
+    def _load_episodes(self, split: str) -> tuple[Episode, ...]:
+        return load_episodes(self.env_id, split)
 
     def _set_spaces(self) -> None:
         body, action = check_flat(self.observation_space), check_flat(self.action_space)
@@ -166,28 +180,6 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         """Put a task in force in the body."""
         raise NotImplementedError
 
-    def terminated(
-        self, obs: NDArray[Any], action: NDArray[Any], next_obs: NDArray[Any]
-    ) -> NDArray[np.bool_]:
-        """Whether each transition ends its episode, shape (n,); here none ever does.
-
-        Args:
-            obs: Observations without any wrapper's columns, shape (n, obs_dim).
-            action: Actions in [-1, 1], shape (n, action_dim).
-            next_obs: Following observations, shape (n, obs_dim).
-        """
-        return np.zeros(len(next_obs), dtype=np.bool_)
-
-    def reward(
-        self,
-        obs: NDArray[Any],
-        action: NDArray[Any],
-        next_obs: NDArray[Any],
-        task: NDArray[Any],
-    ) -> Array:
-        """Rewards under given tasks, shape (n,); see ``m3po_bench.tasks.MetaEnv``."""
-        raise NotImplementedError
-
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -196,7 +188,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         Raises:
             ValueError: If an option or its value is not known.
         """
-        gym.Env.reset(self, seed=seed)
+        self._seed(seed)
         if seed is not None:  # a new life: the trajectory is to be a function of the seed
             self._life_task = self._interrupted = None
         first, changes = self._draw_episode(options or {})
@@ -217,6 +209,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         if self._changed:
             self._advance()
         return self._observe(obs), reward, terminated, truncated, self._report(info)
+
+    def _seed(self, seed: int | None) -> None:
+        gym.Env.reset(self, seed=seed)
 
     def _reset_body(self) -> tuple[NDArray[Any], dict[str, Any]]:
         return super().reset(seed=None, options=None)

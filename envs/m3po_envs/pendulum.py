@@ -11,14 +11,14 @@ from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from numpy.typing import NDArray
 
 from m3po_bench.tasks import Task, UniformTasks
-from m3po_envs.base import Array, MetaEnvBase
+from m3po_envs.base import Array, MetaEnvBase, NeverTerminates
 
 MAX_TORQUE = 4.0
 """Torque of action 1 at gain 1, N m; Gymnasium's Pendulum has 2."""
 NAMES = ("gain", "mass", "length")
 
 
-class PendulumRandomParamsEnv(MetaEnvBase, PendulumEnv):
+class PendulumRandomParamsEnv(NeverTerminates, MetaEnvBase, PendulumEnv):
     """Gymnasium's Pendulum-v1 with a hidden actuator gain and sign, mass and length.
 
     ## Action

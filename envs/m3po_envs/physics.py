@@ -19,7 +19,7 @@ CONSTANTS_DEPEND_ON = {
 
 
 class ModelFields:
-    """Some array fields of an MjModel, to be written from their nominal values.
+    """Some fields of an MjModel, to be written from their nominal values.
 
     ``mj_resetData`` does not restore a model, so every change writes whole fields.
 
@@ -66,8 +66,8 @@ def model_field(model: mujoco.MjModel, name: str) -> NDArray[Any]:
 
 
 def entry_names(model: mujoco.MjModel, name: str) -> tuple[str, ...]:
-    """One name per row of a field: that of its body, geom, joint or actuator, else a number."""
-    kinds = {"body": "body", "geom": "geom", "jnt": "joint", "actuator": "actuator"}
+    """One name per row of a field: that of its body, geom, joint or motor, else a number."""
+    kinds = {"body": "body", "geom": "geom", "jnt": "joint"}
     kind, rows = name.partition("_")[0], len(np.atleast_1d(model_field(model, name)))
     if kind == "dof":
         joints = [model.joint(int(i)).name or str(int(i)) for i in model.dof_jntid]
@@ -78,6 +78,9 @@ def entry_names(model: mujoco.MjModel, name: str) -> tuple[str, ...]:
             seen[joint] = seen.get(joint, -1) + 1
             named.append(f"{joint}.{seen[joint]}" if count[joint] > 1 else joint)
         return tuple(named)
+    if kind == "actuator":  # Gymnasium's motors have no names, their joints have
+        joints = [model.joint(int(i)).name for i in model.actuator_trnid[:, 0]]
+        return tuple(model.actuator(i).name or joints[i] or str(i) for i in range(rows))
     if kind not in kinds:
         return tuple(str(i) for i in range(rows))
     accessor = getattr(model, kinds[kind])

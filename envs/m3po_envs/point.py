@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from m3po_bench.tasks import FiniteTasks, Task
-from m3po_envs.base import Array, MetaEnvBase
+from m3po_envs.base import Array, MetaEnvBase, NeverTerminates
 
 KEPT, GAIN, NOISE = 0.8, 0.2, 0.02
 """Share of the velocity kept per step, velocity per force, noise per step (its deviation)."""
@@ -61,7 +61,7 @@ class Point(gym.Env[NDArray[Any], NDArray[Any]]):
         return self._get_obs(), forward + control, False, False, info
 
 
-class PointFwdBwdEnv(MetaEnvBase, Point):
+class PointFwdBwdEnv(NeverTerminates, MetaEnvBase, Point):
     """Run around a ring in a direction that the observation does not show.
 
     ## Action
