@@ -13,6 +13,7 @@ HORIZON = 200
 
 ENTRY_POINTS = {
     "M3PO/PointFwdBwd-v0": "m3po_envs.point:PointFwdBwdEnv",
+    "M3PO/PointActuatorFault-v0": "m3po_envs.point_fault:PointActuatorFaultEnv",
     "M3PO/PendulumRandomParams-v0": "m3po_envs.pendulum:PendulumRandomParamsEnv",
     "M3PO/HalfCheetahFwdBwd-v0": "m3po_envs.half_cheetah:HalfCheetahFwdBwdEnv",
     "M3PO/HalfCheetahVelocity-v0": "m3po_envs.half_cheetah:HalfCheetahVelocityEnv",
@@ -25,7 +26,7 @@ ENTRY_POINTS = {
     "M3PO/HopperRandomParams-v0": "m3po_envs.random_params:HopperRandomParamsEnv",
     "M3PO/HumanoidDirection-v0": "m3po_envs.humanoid:HumanoidDirectionEnv",
 }
-HORIZONS = {"M3PO/PointFwdBwd-v0": 100}
+HORIZONS = {"M3PO/PointFwdBwd-v0": 100, "M3PO/PointActuatorFault-v0": 100}
 
 
 def register() -> None:
