@@ -139,7 +139,7 @@ class LocomotionBase(MetaEnvBase):
         """Rewards of transitions, shape (n,); see ``m3po_bench.tasks.MetaEnv``.
 
         Exact with ``observation="planner"``. Without, the step's mean velocity is taken as the
-        mean of those at its two ends, and the contact cost as 0; the env's card gives the error.
+        mean of those at its two ends, and the contact cost as 0.
         """
         costs = self._control_costs(np.asarray(action, dtype=np.float64))
         if self._planner:

@@ -48,7 +48,7 @@ class Varied:
     def changed(self, nominal: Array, values: tuple[float, ...]) -> Array:
         """The field under the task's values."""
         found = nominal.copy()
-        rows: tuple[Any, ...] = self.rows or (...,)
+        rows: tuple[Any, ...] = (...,) if self.rows is None else self.rows
         for row, value in zip(rows, values, strict=True):
             found[row] = nominal[row] * value if self.how == "scale" else nominal[row] + value
         return found
@@ -178,8 +178,11 @@ def _range(field: str, given: Any) -> tuple[float, float]:
         low, high = (float(end) for end in given)
     except (TypeError, ValueError):
         low, high = np.nan, np.nan
-    if not low <= high or not np.isfinite([low, high]).all():
-        raise ValueError(f"field {field!r}: expected a range [low, high], got {given!r}")
+    # An empty range has one task only, and a change must bring another.
+    if not low < high or not np.isfinite([low, high]).all():
+        raise ValueError(
+            f"field {field!r}: expected a range [low, high] with low < high, got {given!r}"
+        )
     return low, high
 
 
@@ -190,6 +193,8 @@ def _rows(
         return None, (field,)
     known = entry_names(model, field)
     wanted = known if entries == "each" else tuple(entries)
+    if not wanted:
+        raise ValueError(f"field {field!r}: entries={entries!r}, expected names or 'each'")
     for name in wanted:
         if name not in known:
             raise unknown_name(f"entry of field {field!r}", name, known)

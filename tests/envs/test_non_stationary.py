@@ -130,8 +130,10 @@ def test_specs_survive_json() -> None:
     [
         ({}, "fields is empty"),
         ({"body_mas": [1, 2]}, "field 'body_mas': MjModel has no array of real numbers"),
-        ({"body_mass": [2, 1]}, "field 'body_mass': expected a range [low, high], got [2, 1]"),
-        ({"body_mass": 2}, "expected a range [low, high], got 2"),
+        ({"body_mass": [2, 1]}, "field 'body_mass': expected a range [low, high] with low < high"),
+        ({"body_mass": [1, 1]}, "with low < high, got [1, 1]"),
+        ({"body_mass": 2}, "with low < high, got 2"),
+        ({"body_mass": {"scale": [1, 2], "entries": []}}, "entries=[], expected names or 'each'"),
         ({"body_mass": {"scael": [1, 2]}}, "unknown option of field 'body_mass' 'scael'; nearest"),
         ({"body_mass": {"log": True}}, "expected either 'scale' or 'add'"),
         ({"body_mass": {"add": [-1, 1], "log": True}}, "need a range above 0"),
