@@ -142,6 +142,9 @@ class UniformTasks:
         unknown = (set(self.log) | set(self.signs)) - set(self.names)
         if unknown:
             raise ValueError(f"{sorted(unknown)} are not among the parameters {self.names}")
+        for name, (low, high) in zip(self.names, self.ranges, strict=True):
+            if not low <= high:
+                raise ValueError(f"range of {name!r}: [{low}, {high}], expected low <= high")
 
     @property
     def low(self) -> Array:
@@ -157,11 +160,17 @@ class UniformTasks:
         return np.asarray([high for _, high in self.ranges])
 
     def sample(self, rng: np.random.Generator, other_than: Task | None = None) -> Task:
-        """Draw every parameter; two draws differ with probability one, and are made to."""
+        """Draw every parameter; two draws differ with probability one, and are made to.
+
+        Raises:
+            ValueError: If another task is asked for and the ranges hold only one.
+        """
         while True:
             task = Task(tuple(self._draw(rng, i) for i in range(len(self.names))))
             if other_than is None or task.params != other_than.params:
                 return task
+            if np.all(self.low == self.high):
+                raise ValueError(f"there is only one task, {task.params}: nothing to change to")
 
     def _draw(self, rng: np.random.Generator, i: int) -> float:
         name, (low, high) = self.names[i], self.ranges[i]

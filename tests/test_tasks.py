@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -37,6 +39,11 @@ def test_a_lone_task_has_nothing_to_change_to() -> None:
     lone = FiniteTasks(("direction",), ((1.0,),))
     with pytest.raises(ValueError, match="nothing to change to"):
         lone.sample(np.random.default_rng(0), other_than=lone.parse(0))
+    points = UniformTasks(("mass", "gain"), ((2.0, 2.0), (1.0, 1.0)))
+    with pytest.raises(ValueError, match="nothing to change to"):
+        points.sample(np.random.default_rng(0), other_than=Task((2.0, 1.0)))
+    signed = replace(points, signs=("gain",))
+    assert signed.sample(np.random.default_rng(0), other_than=Task((2.0, 1.0))).params[1] == -1.0
 
 
 @pytest.mark.parametrize("value", [1, np.int64(1), 1.0, (1.0,), [1], np.array([1.0]), Task((1.0,))])
@@ -86,5 +93,7 @@ def test_malformed_distributions_are_refused() -> None:
         FiniteTasks(("direction",), ((1.0, 2.0),))
     with pytest.raises(ValueError, match="2 names for 1 ranges"):
         UniformTasks(("gain", "mass"), ((0.0, 1.0),))
+    with pytest.raises(ValueError, match="range of 'gain': .*expected low <= high"):
+        UniformTasks(("gain",), ((1.0, 0.0),))
     with pytest.raises(ValueError, match="'damping'"):
         UniformTasks(("gain",), ((0.0, 1.0),), signs=("damping",))

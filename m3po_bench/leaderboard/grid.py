@@ -251,7 +251,7 @@ def check_envs(envs: Iterable[str], schedules: Iterable[str]) -> None:
 
 def suite_names() -> list[str]:
     """Names of the suites in the package, shortest budget first."""
-    order = ("smoke", "quick", "lite", "ablation", "nonstationary", "paper", "references")
+    order = ("smoke", "quick", "cheetah", "lite", "ablation", "nonstationary", "paper", "references")
     found = [path.name[:-5] for path in _packaged().iterdir() if path.name.endswith(".toml")]
     return sorted(found, key=lambda name: (order.index(name) if name in order else 99, name))
 

@@ -11,7 +11,7 @@ import gymnasium as gym
 from m3po_bench.leaderboard.evaluation import evaluate
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
 from m3po_bench.leaderboard.runner import make_test_envs
-from m3po_bench.leaderboard.store import read_json, write_atomically
+from m3po_bench.leaderboard.store import RUN, read_json, write_atomically
 from m3po_bench.registry import agent_spec, make_agent
 
 
@@ -32,12 +32,17 @@ def train_model(spec: RunSpec, path: Path, progress_bar: bool = False) -> None:
 def saved_spec(path: Path, asked: Mapping[str, str]) -> dict[str, str]:
     """Agent, env and schedule of a saved model: what is asked for, else what its note says.
 
+    The note of a run's model is the run's record.
+
     Raises:
         SuiteError: If there is no such model, or nothing says which agent or env it is for.
     """
     if not path.is_file():
         raise SuiteError(f"no model at {path}; make one with: m3po-bench train")
-    note = {"schedule": "hazard", **(read_json(_note(path)) or {}), **asked}
+    found = read_json(_note(path)) or read_json(path.with_name(RUN)) or {}
+    if "registered_as" in found:  # the leaderboard may call it by another name
+        found["agent"] = found["registered_as"]
+    note = {"schedule": "hazard", **found, **asked}
     for key in ("agent", "env"):
         if key not in note:
             raise SuiteError(f"nothing beside {path} says which {key} it is for; give --{key}")

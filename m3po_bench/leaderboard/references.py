@@ -7,21 +7,29 @@ that no number in it was typed. Where an env knows its optimum in closed form (a
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
-from m3po_bench.leaderboard.aggregate import load_rows, seed_returns
 from m3po_bench.leaderboard.evaluation import evaluate
-from m3po_bench.leaderboard.grid import SuiteError
-from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.grid import SuiteError, check_envs
+from m3po_bench.leaderboard.model_files import evaluate_model, saved_spec
+from m3po_bench.leaderboard.store import MODEL, Store
 
 ROLES = {"random": "Random", "oracle": "Oracle", "robust": "SAC"}
 """Which agent's runs give each reference; ``robust`` is SAC without memory."""
+
+TRAINED_UNDER = "hazard"
+"""The schedule that reference agents are trained under."""
+
+SCHEDULES = ("static", "episodic", "single", "periodic", "hazard", "recurrent")
+"""The schedules that they are played under."""
 
 FILE = "references.json"
 
@@ -74,41 +82,61 @@ def dump_references(references: References) -> str:
 
 
 def compute_references(store: Store) -> References:
-    """References from the finished runs of ``ROLES``' agents in a results folder.
+    """References from the models of a results folder, played under every schedule.
+
+    Models trained under ``TRAINED_UNDER`` stand for all schedules: what a task asks for does not
+    depend on when it comes.
 
     Raises:
-        SuiteError: If there are none.
+        SuiteError: If there are none, or a run's model is missing.
     """
-    records = {
-        (record["agent"], record["env"], record["schedule"]): record
-        for _, record in store.finished()
-    }
-    suite = store.read_suite() or {}
-    command = f"m3po-bench run {suite.get('name', '')}".strip()
     roles = {agent: role for role, agent in ROLES.items()}
-    found: References = {}
-    for key, returns in seed_returns(load_rows(store)).items():
-        if key.agent not in roles:
-            continue
-        record = records[key.agent, key.env, key.schedule]
-        found.setdefault((key.env, key.schedule), {})[roles[key.agent]] = Reference(
-            mean=round(sum(returns.values()) / len(returns), 4),
-            n_seeds=len(returns),
-            steps=record["config"]["steps"],
-            command=command,
-            versions=record["versions"],
-        )
-    for (env_id, schedule), known in found.items():
-        optimal = _optimal_returns(env_id, schedule) if "oracle" in known else []
-        if optimal:
-            mean = round(sum(optimal) / len(optimal), 4)
-            known["oracle"] = replace(known["oracle"], mean=mean, n_seeds=1, steps=0)
-    if not found:
+    runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
+    for folder, record in store.finished():
+        if record["agent"] in roles and record["schedule"] == TRAINED_UNDER:
+            runs.setdefault((record["env"], roles[record["agent"]]), []).append((folder, record))
+    if not runs:
         raise SuiteError(
-            f"no finished runs of {', '.join(ROLES.values())} in {store.root}; "
-            "make them with: m3po-bench run references"
+            f"no finished runs of {', '.join(ROLES.values())} under {TRAINED_UNDER!r} in "
+            f"{store.root}; make them with: m3po-bench run references"
         )
+    command = f"m3po-bench run {(store.read_suite() or {}).get('name', '')}".strip()
+    found: References = {}
+    for (env, role), group in runs.items():
+        for schedule in _schedules(env):
+            means = [_mean_return(folder, schedule) for folder, _ in group]
+            known = Reference(
+                mean=_mean(means),
+                n_seeds=len(means),
+                steps=group[0][1]["config"]["steps"],
+                command=command,
+                versions=group[0][1]["versions"],
+            )
+            optimal = _optimal_returns(env, schedule) if role == "oracle" else []
+            if optimal:
+                known = replace(known, mean=_mean(optimal), n_seeds=1, steps=0)
+            found.setdefault((env, schedule), {})[role] = known
     return found
+
+
+def _schedules(env: str) -> list[str]:
+    """Those of ``SCHEDULES`` that an env has."""
+    accepted = []
+    for schedule in SCHEDULES:
+        with contextlib.suppress(SuiteError):
+            check_envs([env], [schedule])
+            accepted.append(schedule)
+    return accepted
+
+
+def _mean_return(folder: Path, schedule: str) -> float:
+    path = folder / MODEL
+    spec = saved_spec(path, {"schedule": schedule})
+    return _mean(list(evaluate_model(path, spec).values()))
+
+
+def _mean(values: list[float]) -> float:
+    return round(sum(values) / len(values), 4)
 
 
 class _Optimum:

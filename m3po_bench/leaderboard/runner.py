@@ -1,4 +1,4 @@
-"""One run in one process: learn, evaluate at checkpoints, record where the result comes from.
+"""One run in one process: learn, evaluate at checkpoints, keep model and provenance.
 
 ``python -m m3po_bench.leaderboard.runner`` reads what to run from one line of JSON on standard
 input and dies when that input is closed, which is to say: when its parent dies, however it dies.
@@ -78,6 +78,7 @@ class Run:
         episodes = self._evaluate(model, budget.steps, final)
         diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
         train_env.close()
+        self.store.keep_model(spec, model.save)
         self.store.finish(spec, self._record(model, diagnostics))
 
     def _learn(self, model: Any) -> None:

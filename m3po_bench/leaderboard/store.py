@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from m3po_bench.leaderboard.grid import RunSpec, Suite
 
 RUN = "run.json"
 EVALUATION = "evaluation.csv"
+MODEL = "model.zip"
 ERROR = "error.txt"
 LOG = "log.txt"
 PROGRESS = "progress.txt"
@@ -71,6 +72,13 @@ class Store:
         with (self.folder(spec) / EVALUATION).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
+    def keep_model(self, spec: RunSpec, save: Callable[[Path], object]) -> None:
+        """Let ``save`` write the trained model into the run's folder."""
+        path = self.folder(spec) / MODEL
+        temporary = path.with_name(f".{os.getpid()}.{MODEL}")  # SB3 adds .zip where it is not
+        save(temporary)
+        temporary.replace(path)
+
     def finish(self, spec: RunSpec, record: Mapping[str, Any]) -> None:
         """Write ``run.json``: from now on the run is complete."""
         full = {**identity(spec), **record}
@@ -118,6 +126,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     """What names a run in its ``run.json``."""
     return {
         "agent": spec.agent,
+        "registered_as": spec.variant.agent,
         "env": spec.env,
         "schedule": spec.schedule,
         "seed": spec.seed,

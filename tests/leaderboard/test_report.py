@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from m3po_bench import registry
 from m3po_bench.leaderboard.aggregate import (
     LEADERBOARD_COLUMNS,
     interval,
@@ -30,6 +31,7 @@ from m3po_bench.leaderboard.references import (
 )
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.store import Store
+from m3po_bench.registry import agent_spec
 
 PNG = b"\x89PNG"
 
@@ -153,40 +155,66 @@ def test_five_seeds_get_brackets(store: Store, suite: Suite, references: Referen
     assert "[" in markdown
 
 
-def test_references_are_computed_from_runs(store: Store, toys: Any) -> None:
-    with pytest.raises(SuiteError, match="no finished runs of Random, Oracle, SAC"):
-        compute_references(store)
-    text = toys.SUITE.text.replace("ToySlow", "Random").replace('"Toy"', '"Oracle"')
+@pytest.fixture
+def played(store: Store, toys: Any, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Finished runs of Random and Oracle, two seeds each, whose models are toys."""
+    for name in ("Random", "Oracle"):
+        spec = replace(agent_spec(name), entry_point="toy_bench:ToyAgent", env_kwargs={})
+        monkeypatch.setitem(registry._AGENTS, name, spec)
+    text = toys.SUITE.text.replace('"ToySlow"', '"Random"').replace('"Toy"', '"Oracle"')
     for run in parse_suite(tomllib.loads(text)).runs():
+        model = toys.ToyAgent("", None)
+        model.best = np.full(1, {"Random": -1.0, "Oracle": 0.2}[run.agent] - 0.1 * run.seed)
         store.begin(run)
-        value = {"Random": -1.0, "Oracle": 8.0}[run.agent] + run.seed
-        store.add_rows(run, [(60, "online", "test", 0, value, 10, 0)])
+        store.add_rows(run, [(60, "online", "test", 0, 0.0, 10, 0)])
+        store.keep_model(run, model.save)
         store.finish(run, {"versions": {"python": "3.11"}})
-    found = compute_references(store)
-    assert found == {
-        (toys.ENV, "hazard"): {
-            "random": Reference(-0.5, 2, 60, "m3po-bench run toys", {"python": "3.11"}),
-            "oracle": Reference(8.5, 2, 60, "m3po-bench run toys", {"python": "3.11"}),
-        }
-    }
+    return store
+
+
+def test_references_are_played_under_every_schedule_that_the_env_has(
+    played: Store, toys: Any
+) -> None:
+    found = compute_references(played)
+    assert set(found) == {(toys.ENV, "hazard"), (toys.ENV, "static")}
+    # The toy plays best + 0.01 t against targets 0, 0.1, ... in episodes of 10 - i steps.
+    expected = [
+        np.mean(
+            [
+                -sum(abs(best + 0.01 * t - 0.1 * i) for t in range(1, toys.HORIZON - i + 1))
+                for i in range(toys.N_EPISODES)
+            ]
+        )
+        for best in (0.2, 0.1)
+    ]
+    oracle = found[toys.ENV, "hazard"]["oracle"]
+    assert oracle.mean == pytest.approx(np.mean(expected), abs=1e-3)
+    assert (oracle.n_seeds, oracle.steps, oracle.command) == (2, 60, "m3po-bench run toys")
+    assert found[toys.ENV, "hazard"]["random"].mean < oracle.mean
     assert parse_references(dump_references(found)) == found
 
 
+def test_references_without_runs_or_models_are_refused(store: Store, toys: Any) -> None:
+    with pytest.raises(SuiteError, match="no finished runs of Random, Oracle, SAC under 'hazard'"):
+        compute_references(store)
+    text = toys.SUITE.text.replace('"ToySlow"', '"Random"')
+    run = parse_suite(tomllib.loads(text)).runs()[0]
+    store.begin(run)
+    store.finish(run, {"versions": {}})
+    with pytest.raises(SuiteError, match="no model at"):
+        compute_references(store)
+
+
 def test_an_optimum_known_in_closed_form_is_the_oracle(
-    store: Store, toys: Any, monkeypatch: pytest.MonkeyPatch
+    played: Store, toys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def optimal_action(env: Any) -> Any:
         return np.array([env.target])
 
     monkeypatch.setattr(toys.LineEnv, "optimal_action", optimal_action, raising=False)
-    text = toys.SUITE.text.replace('"Toy"', '"Oracle"').replace('"ToySlow"', '"Random"')
-    for run in parse_suite(tomllib.loads(text)).runs():
-        store.begin(run)
-        store.add_rows(run, [(60, "online", "test", 0, -7.0, 10, 0)])
-        store.finish(run, {"versions": {}})
-    found = compute_references(store)[toys.ENV, "hazard"]
+    found = compute_references(played)[toys.ENV, "static"]
     assert (found["oracle"].mean, found["oracle"].n_seeds, found["oracle"].steps) == (0.0, 1, 0)
-    assert (found["random"].mean, found["random"].steps) == (-7.0, 60)
+    assert (found["random"].n_seeds, found["random"].steps) == (2, 60)
 
 
 def test_merging_keeps_what_is_not_replaced(references: References, toys: Any) -> None:

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from m3po_bench.leaderboard.grid import RunSpec, Variant, parse_suite
+from m3po_bench.leaderboard.model_files import evaluate_model, saved_spec
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import EVALUATION, RUN, Store, read_json
+from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, Store, read_json
 
 
 @pytest.fixture
@@ -82,3 +83,13 @@ def test_agent_that_stops_early_has_failed(spec: RunSpec, tmp_path: Path) -> Non
 def test_agent_that_would_go_on_is_stopped(spec: RunSpec, tmp_path: Path) -> None:
     _, record = _execute(replace(spec, variant=Variant("Toy", {"stop_at": 200})), tmp_path)
     assert record["env_steps"] == 61
+
+
+def test_the_trained_model_is_kept_and_can_be_played(spec: RunSpec, tmp_path: Path) -> None:
+    rows, _ = _execute(replace(spec, agent="Mine"), tmp_path)
+    path = next(tmp_path.rglob(MODEL))
+    assert [file.name for file in path.parent.glob("*.zip")] == [MODEL]
+    saved = saved_spec(path, {})
+    assert saved["agent"] == "Toy"
+    final = rows[rows["step"] == 60]
+    assert list(evaluate_model(path, saved).values()) == pytest.approx(list(final["return"]))
