@@ -93,7 +93,7 @@ def test_malformed_distributions_are_refused() -> None:
         FiniteTasks(("direction",), ((1.0, 2.0),))
     with pytest.raises(ValueError, match="2 names for 1 ranges"):
         UniformTasks(("gain", "mass"), ((0.0, 1.0),))
-    with pytest.raises(ValueError, match="range of 'gain': .*expected low <= high"):
+    with pytest.raises(ValueError, match=r"range of 'gain': .*expected low <= high"):
         UniformTasks(("gain",), ((1.0, 0.0),))
     with pytest.raises(ValueError, match="'damping'"):
         UniformTasks(("gain",), ((0.0, 1.0),), signs=("damping",))

@@ -43,9 +43,13 @@ class NeverTerminates:
 class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     """Turns a Gymnasium env, named after it in the bases, into a meta-environment.
 
-    A subclass sets ``env_id`` and ``distributions``, implements ``_apply``, and ``reward`` and
-    ``terminated`` of ``m3po_bench.tasks.MetaEnv``, and calls this ``__init__`` after the body's.
-    Actions are in [-1, 1] and rescaled to the body's.
+    Actions are in [-1, 1] and rescaled to the body's. Every env takes these arguments:
+
+    | argument     | values                                                                      |
+    |--------------|-----------------------------------------------------------------------------|
+    | `schedule`   | when the task changes: a schedule's name, or a dict with its arguments      |
+    | `split`      | `train` draws tasks; `test` and, where there is one, `ood` play frozen episodes |
+    | `visibility` | `hidden`; `notified` appends `task_changed` to the observation, `oracle` the task |
 
     A change at step t means that transition t, counted from 0, is the first under the new task.
     It is applied at the end of transition t - 1, whose observation and ``info`` therefore
@@ -69,6 +73,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     | `schedule`    | schedule of this and later episodes, until the next one; None frees it   |
     | `change_seed` | seed of this episode's change list                                       |
     | `episode`     | plays that frozen episode of the split `test` or `ood`                   |
+
+    A subclass sets ``env_id`` and ``distributions``, implements ``_apply``, and ``reward`` and
+    ``terminated`` of ``m3po_bench.tasks.MetaEnv``, and calls this ``__init__`` after the body's.
     """
 
     env_id: ClassVar[str]

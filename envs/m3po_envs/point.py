@@ -12,7 +12,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from m3po_bench.tasks import FiniteTasks, Task
-from m3po_envs.base import Array, MetaEnvBase, NeverTerminates
+from m3po_envs.base import Array
+from m3po_envs.points import BLUE, GREY, ORANGE, Disc, PointBase
 
 KEPT, GAIN, NOISE = 0.8, 0.2, 0.02
 """Share of the velocity kept per step, velocity per force, noise per step (its deviation)."""
@@ -24,8 +25,6 @@ CONTROL_COST = 0.05
 
 class Point(gym.Env[NDArray[Any], NDArray[Any]]):
     """The body of ``PointFwdBwdEnv``, which describes it."""
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own type
 
     def __init__(self) -> None:
         bound = np.array([MAX_SPEED, 1.0, 1.0], dtype=np.float32)
@@ -61,7 +60,7 @@ class Point(gym.Env[NDArray[Any], NDArray[Any]]):
         return self._get_obs(), forward + control, False, False, info
 
 
-class PointFwdBwdEnv(NeverTerminates, MetaEnvBase, Point):
+class PointFwdBwdEnv(PointBase, Point):
     """Run around a ring in a direction that the observation does not show.
 
     ## Action
@@ -98,7 +97,8 @@ class PointFwdBwdEnv(NeverTerminates, MetaEnvBase, Point):
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"`` (or ``test``; there is no ``ood``: both directions
-    are in training), ``visibility="hidden"``; see ``MetaEnvBase``.
+    are in training), ``visibility="hidden"``; see ``MetaEnvBase``. ``render_mode="rgb_array"``
+    draws ring and point from above, with a mark on the rewarded side.
 
     ## Version history
     * v0: first version
@@ -109,19 +109,20 @@ class PointFwdBwdEnv(NeverTerminates, MetaEnvBase, Point):
         "train": FiniteTasks(("direction",), ((-1.0,), (1.0,)))
     }
 
-    def __init__(
-        self,
-        schedule: str | Mapping[str, Any] = "hazard",
-        split: str = "train",
-        visibility: str = "hidden",
-        render_mode: str | None = None,
-    ) -> None:
-        Point.__init__(self)
-        self.render_mode = render_mode
-        MetaEnvBase.__init__(self, schedule, split, visibility)
+    reach = 1.4
 
     def _apply(self, task: Task) -> None:
         self.direction = task.params[0]
+
+    def _scene(self) -> list[Disc]:
+        """The ring, the point, and before it a mark on the rewarded side."""
+        mark = self.angle + 0.3 * self.direction
+        return [
+            Disc(0.0, 0.0, 1.03, GREY),
+            Disc(0.0, 0.0, 0.97, (255, 255, 255)),
+            Disc(math.cos(mark), math.sin(mark), 0.05, ORANGE),
+            Disc(math.cos(self.angle), math.sin(self.angle), 0.1, BLUE),
+        ]
 
     def reward(
         self,

@@ -12,7 +12,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from m3po_bench.tasks import FiniteTasks, Task
-from m3po_envs.base import Array, MetaEnvBase, NeverTerminates
+from m3po_envs.base import Array
+from m3po_envs.points import BLUE, GREY, ORANGE, Disc, PointBase
 
 N_THRUSTERS = 3
 ANGLES = tuple(2.0 * math.pi * i / N_THRUSTERS for i in range(N_THRUSTERS))
@@ -28,8 +29,6 @@ CONTROL_COST = 0.02
 
 class ThrustedPoint(gym.Env[NDArray[Any], NDArray[Any]]):
     """The body of ``PointActuatorFaultEnv``, which describes it."""
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own type
 
     def __init__(self) -> None:
         bound = np.array([MAX_DISTANCE, MAX_DISTANCE, 2.0, 2.0], dtype=np.float32)
@@ -68,7 +67,7 @@ class ThrustedPoint(gym.Env[NDArray[Any], NDArray[Any]]):
         return self._get_obs(), away + control, False, False, info
 
 
-class PointActuatorFaultEnv(NeverTerminates, MetaEnvBase, ThrustedPoint):
+class PointActuatorFaultEnv(PointBase, ThrustedPoint):
     """Bring a point to the origin with three thrusters, one of which is reversed.
 
     ## Action
@@ -103,6 +102,7 @@ class PointActuatorFaultEnv(NeverTerminates, MetaEnvBase, ThrustedPoint):
     ## Arguments
     ``schedule="hazard"``, ``split="train"`` (or ``test``; there is no ``ood``: all three
     thrusters are in training), ``visibility="hidden"``; see ``MetaEnvBase``.
+    ``render_mode="rgb_array"`` draws the plane from above; the reversed thruster is orange.
 
     ## Version history
     * v0: first version
@@ -113,20 +113,20 @@ class PointActuatorFaultEnv(NeverTerminates, MetaEnvBase, ThrustedPoint):
         "train": FiniteTasks(("thruster",), tuple((float(i),) for i in range(N_THRUSTERS)))
     }
 
-    def __init__(
-        self,
-        schedule: str | Mapping[str, Any] = "hazard",
-        split: str = "train",
-        visibility: str = "hidden",
-        render_mode: str | None = None,
-    ) -> None:
-        ThrustedPoint.__init__(self)
-        self.render_mode = render_mode
-        MetaEnvBase.__init__(self, schedule, split, visibility)
+    reach = MAX_DISTANCE
 
     def _apply(self, task: Task) -> None:
         self.signs = np.ones(N_THRUSTERS)
         self.signs[int(task.params[0])] = -1.0
+
+    def _scene(self) -> list[Disc]:
+        """The goal, the point, and around it what thrusters push towards; the reversed one's."""
+        x, y = self.position
+        ends = [
+            Disc(x + 0.3 * dx, y + 0.3 * dy, 0.09, GREY if sign > 0 else ORANGE)
+            for (dx, dy), sign in zip(DIRECTIONS, self.signs, strict=True)
+        ]
+        return [Disc(0.0, 0.0, 0.12, (0, 0, 0)), *ends, Disc(x, y, 0.2, BLUE)]
 
     def reward(
         self,
