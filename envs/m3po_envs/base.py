@@ -45,11 +45,11 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
 
     Actions are in [-1, 1] and rescaled to the body's. Every env takes these arguments:
 
-    | argument     | values                                                                      |
-    |--------------|-----------------------------------------------------------------------------|
-    | `schedule`   | when the task changes: a schedule's name, or a dict with its arguments      |
-    | `split`      | `train` draws tasks; `test` and, where there is one, `ood` play frozen episodes |
-    | `visibility` | `hidden`; `notified` appends `task_changed` to the observation, `oracle` the task |
+    | argument     | values                                                                    |
+    |--------------|---------------------------------------------------------------------------|
+    | `schedule`   | when the task changes: a schedule's name, or a dict with its arguments    |
+    | `split`      | `train` draws tasks; `test` and, where it exists, `ood` play frozen ones  |
+    | `visibility` | `hidden`; `notified` appends `task_changed` to observations, `oracle` the task |
 
     A change at step t means that transition t, counted from 0, is the first under the new task.
     It is applied at the end of transition t - 1, whose observation and ``info`` therefore
