@@ -49,7 +49,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     |--------------|---------------------------------------------------------------------------|
     | `schedule`   | when the task changes: a schedule's name, or a dict with its arguments    |
     | `split`      | `train` draws tasks; `test` and, where it exists, `ood` play frozen ones  |
-    | `visibility` | `hidden`; `notified` appends `task_changed` to observations, `oracle` the task |
+    | `visibility` | `hidden`; `notified` adds `task_changed` to what is seen, `oracle` `task`  |
 
     A change at step t means that transition t, counted from 0, is the first under the new task.
     It is applied at the end of transition t - 1, whose observation and ``info`` therefore
