@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -278,33 +280,67 @@ def test_the_horizon_is_the_time_limit(env_id: str) -> None:
 
 
 @every_id
-def test_it_runs_vectorised(env_id: str) -> None:
-    env = gym.make_vec(env_id, num_envs=2, vectorization_mode="sync", max_episode_steps=5)
-    obs, info = env.reset(seed=0)
-    for _ in range(12):
-        obs, reward, _, _, info = env.step(env.action_space.sample())
-    assert obs.shape[0] == reward.shape[0] == info["task"].shape[0] == 2
-    env.close()
+def test_asynchronous_copies_do_what_single_envs_do(env_id: str) -> None:
+    """Four copies; as Gymnasium has it, the step after an episode's last one resets."""
+    vec = gym.make_vec(env_id, num_envs=4, vectorization_mode="async", max_episode_steps=6)
+    singles = [make(env_id, max_episode_steps=6) for _ in range(4)]
+    try:
+        seen, _ = vec.reset(seed=9)
+        expected = [env.reset(seed=9 + i)[0] for i, env in enumerate(singles)]
+        over = [False] * 4
+        actions = actions_of(singles[0], 4 * 15).reshape(15, 4, -1)
+        for joint in actions:
+            assert np.array_equal(seen, np.stack(expected))
+            seen, rewards, ends, limits, infos = vec.step(joint)
+            for i, env in enumerate(singles):
+                if over[i]:
+                    expected[i], info = env.reset()
+                    row = (0.0, False, False)
+                else:
+                    expected[i], reward, end, limit, info = env.step(joint[i])
+                    row = (float(reward), end, limit)
+                assert (rewards[i], ends[i], limits[i]) == row
+                assert np.array_equal(infos["task"][i], info["task"])
+                over[i] = row[1] or row[2]
+    finally:
+        vec.close()
 
 
 @every_id
-def test_it_runs_in_subprocesses(env_id: str) -> None:
-    subprocesses = SubprocVecEnv(
-        [functools.partial(gym.make, f"m3po_bench:{env_id}")], start_method="spawn"
-    )
+def test_subprocesses_do_what_single_envs_do(env_id: str) -> None:
+    """Four copies; as SB3 has it, an episode's last step resets and keeps what it saw."""
+    make_one = functools.partial(make, env_id, max_episode_steps=6)
+    vec = SubprocVecEnv([make_one] * 4, start_method="fork")
+    singles = [make_one() for _ in range(4)]
     try:
-        subprocesses.seed(4)
-        obs = np.asarray(subprocesses.reset())
-        assert layout_of(subprocesses).width == obs.shape[1]
-        env = make(env_id)
-        expected, _ = env.reset(seed=4)
-        for action in actions_of(env, 5):
-            next_obs, reward, _, _ = subprocesses.step(action[None])
-            expected, expected_reward, *_ = env.step(action)
-        assert np.array_equal(np.asarray(next_obs), expected[None])
-        assert reward[0] == expected_reward
+        vec.seed(9)
+        seen = np.asarray(vec.reset())
+        assert layout_of(vec).width == seen.shape[1]
+        expected = [env.reset(seed=9 + i)[0] for i, env in enumerate(singles)]
+        for joint in actions_of(singles[0], 4 * 15).reshape(15, 4, -1):
+            assert np.array_equal(seen, np.stack(expected))
+            found, rewards, dones, infos = vec.step(joint)
+            seen = np.asarray(found)
+            for i, env in enumerate(singles):
+                last, reward, end, limit, info = env.step(joint[i])
+                assert rewards[i] == reward
+                assert dones[i] == (end or limit)
+                assert np.array_equal(infos[i]["task"], info["task"])
+                expected[i] = last
+                if end or limit:
+                    assert np.array_equal(infos[i]["terminal_observation"], last)
+                    expected[i] = env.reset()[0]
     finally:
-        subprocesses.close()
+        vec.close()
+
+
+def test_new_processes_find_the_ids_by_module() -> None:
+    env_id = "m3po_bench:M3PO/HalfCheetahFwdBwd-v0"
+    vec = SubprocVecEnv([functools.partial(gym.make, env_id)], start_method="spawn")
+    try:
+        assert np.asarray(vec.reset()).shape == (1, 25)
+    finally:
+        vec.close()
 
 
 @every_id
@@ -361,3 +397,40 @@ def test_rewards_and_ends_are_those_that_planners_are_told(env_id: str) -> None:
     assert np.allclose(told, reward, rtol=0, atol=1e-5)
     one_task = planner_of(env).reward(before, action, after, task[0])
     assert np.array_equal(one_task, planner_of(env).reward(before, action, after, task[[0] * 100]))
+
+
+@functools.cache
+def planner_body(env_id: str) -> Any:
+    arguments = inspect.signature(type(make(env_id).unwrapped)).parameters
+    planner = {"observation": "planner"} if "observation" in arguments else {}
+    return make(env_id, schedule=BUSY, **planner).unwrapped
+
+
+@every_id
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.floats(0.0, 0.3),
+    strength=st.floats(0.0, 1.0),
+)
+def test_planners_are_told_the_truth_in_any_state(
+    env_id: str, seed: int, spread: float, strength: float
+) -> None:
+    """Also in states beyond those that end an episode: the body goes on from there."""
+    env = planner_body(env_id)
+    rng = np.random.default_rng(seed)
+    env.reset(seed=seed)
+    if hasattr(env, "set_state"):
+        qpos = env.data.qpos + spread * rng.standard_normal(env.model.nq)
+        env.set_state(qpos, 5.0 * spread * rng.standard_normal(env.model.nv))
+    obs: Any = None
+    for _ in range(6):
+        action = (strength * rng.uniform(-1, 1, env.action_space.shape)).astype(np.float32)
+        task = env.task.vector
+        next_obs, reward, terminated, *_ = env.step(action)
+        if obs is not None:
+            transition = (obs[None], action[None], next_obs[None])
+            assert env.terminated(*transition).tolist() == [terminated]
+            told = env.reward(*transition, task)
+            assert told == pytest.approx([float(reward)], rel=1e-6, abs=1e-5)
+        obs = next_obs
