@@ -147,6 +147,9 @@ class PreviousActionReward(
         observation, action = check_flat(env.observation_space), check_flat(env.action_space)
         self.observation_space = history_space(observation, action)
         self._dtype = cast(Any, observation.dtype)
+        width = observation.shape[0]
+        self._own, self._previous = slice(0, width), slice(width, width + action.shape[0])
+        self._seen = np.zeros(self.observation_space.shape, self._dtype)
         self._first = np.concatenate([np.zeros(action.shape[0] + 1), [1.0]]).astype(self._dtype)
         # gym.make keeps the time limit in a wrapper, where a meta-env that draws the changes of
         # a whole episode cannot see it.
@@ -169,8 +172,11 @@ class PreviousActionReward(
     def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step; see ``gymnasium.Env.step``."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        tail = np.append(action, (float(reward), 0.0)).astype(self._dtype)
-        return np.concatenate([obs, tail]), reward, terminated, truncated, info
+        # Every step pays for this: a buffer, filled and copied, takes half of a concatenation.
+        self._seen[self._own] = obs
+        self._seen[self._previous] = action
+        self._seen[-2] = reward
+        return self._seen.copy(), reward, terminated, truncated, info
 
 
 class ObserveTask(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs):

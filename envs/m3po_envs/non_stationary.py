@@ -1,4 +1,4 @@
-"""Any of Gymnasium's MuJoCo envs, with physics that vary and may change within an episode."""
+"""Any of Gymnasium's MuJoCo envs, with physics or rewards that may change within an episode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from m3po_bench.registry import unknown_name
 from m3po_bench.tasks import Task, TaskDistribution, UniformTasks
 from m3po_envs.base import MetaEnvBase
-from m3po_envs.physics import Array, ModelFields, entry_names, model_field
+from m3po_envs.physics import Array, ModelFields, entry_names, model_field, reward_weights
 from m3po_envs.splits import N_EPISODES, Episode, generate_episodes
 
 OPTIONS = ("scale", "add", "log", "sign", "entries")
@@ -23,10 +23,10 @@ OPTIONS = ("scale", "add", "log", "sign", "entries")
 
 @dataclass(frozen=True)
 class Varied:
-    """How one field of a model varies.
+    """How one field of a model, or one weight of a reward, varies.
 
     Attributes:
-        field: Its name in MjModel.
+        field: Its name in MjModel, or the weight's.
         low: Least factor or summand.
         high: Largest factor or summand.
         how: ``"scale"`` multiplies the nominal values, ``"add"`` adds to them.
@@ -55,7 +55,7 @@ class Varied:
 
 
 class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
-    """Makes any Gymnasium env on MuJoCo non-stationary, by fields of its model.
+    """Makes any Gymnasium env on MuJoCo non-stationary, by its model's fields or its reward.
 
     The same schedules, visibilities, ``info``, options of ``reset`` and seeding as the registered
     meta-envs (see ``MetaEnvBase``). Which rewards and ends a transition has is not known here, so
@@ -72,13 +72,15 @@ class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.Reco
             "dof_damping": {"scale": [0.5, 2.0], "log": True},
             "actuator_gear": {"scale": [0.8, 1.2], "entries": ["thigh_joint", "leg_joint"]},
             "opt.gravity": {"add": [-2.0, 2.0], "entries": ["2"]},        # its z component
+            "forward_reward_weight": {"scale": [0.5, 1.0], "sign": True}, # of the reward
         }
         env = NonStationary(gym.make("Hopper-v5"), fields, schedule="hazard")
         env = PreviousActionReward(env)                                   # for agents that adapt
 
     Args:
         env: A MuJoCo env as ``gym.make`` gives it, with its time limit.
-        fields: For each field of ``mujoco.MjModel``, or of its ``opt``, the range of a factor, or
+        fields: For each field of ``mujoco.MjModel``, or of its ``opt``, or weight in the env's
+            reward (its arguments that end in ``weight`` or ``reward``), the range of a factor, or
             a dict with ``"scale"`` (range of a factor) or ``"add"`` (range of a summand, in the
             field's unit) and, if wanted, ``"log"`` (uniform in the logarithm), ``"sign"`` (draw
             the sign too) and ``"entries"``: names of rows that get values of their own, or
@@ -115,8 +117,9 @@ class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.Reco
             raise ValueError(f"{env}: expected a time limit, as gym.make gives it")
         if not fields:
             raise ValueError("fields is empty: name at least one, such as 'body_mass'")
-        self._varied = [_parse(model, name, given) for name, given in fields.items()]
-        self._fields = ModelFields(model, fields)
+        self._weights = reward_weights(env.unwrapped)
+        self._varied = [_parse(env.unwrapped, name, given) for name, given in fields.items()]
+        self._fields = ModelFields(model, [name for name in fields if name not in self._weights])
         self.env_id = f"NonStationary/{env.spec.id}"  # type: ignore[misc]
         self._recipe = json.dumps([env.spec.id, fields], sort_keys=True)
         MetaEnvBase.__init__(self, schedule, split, visibility)
@@ -144,13 +147,19 @@ class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.Reco
         values, used = {}, 0
         for varied in self._varied:
             own = task.params[used : used + len(varied.names)]
-            values[varied.field] = varied.changed(self._fields.nominal[varied.field], own)
             used += len(own)
+            if varied.field in self._weights:
+                weight = varied.changed(np.asarray(self._weights[varied.field]), own)
+                setattr(self.env.unwrapped, f"_{varied.field}", float(weight))
+            else:
+                values[varied.field] = varied.changed(self._fields.nominal[varied.field], own)
         self._fields.write(values)
 
 
-def _parse(model: mujoco.MjModel, field: str, given: Any) -> Varied:
-    live = model_field(model, field)
+def _parse(body: Any, field: str, given: Any) -> Varied:
+    """What is given for a field of a MuJoCo env's model, or for a weight of its reward."""
+    model, weights = body.model, reward_weights(body)
+    nominal = weights[field] if field in weights else model_field(model, field)
     options = dict(given) if isinstance(given, Mapping) else {"scale": given}
     for option in options:
         if option not in OPTIONS:
@@ -162,14 +171,15 @@ def _parse(model: mujoco.MjModel, field: str, given: Any) -> Varied:
     log, sign = bool(options.get("log", False)), bool(options.get("sign", False))
     if (log or sign) and low <= 0.0:
         raise ValueError(f"field {field!r}: 'log' and 'sign' need a range above 0, got {low}")
-    if ways[0] == "scale" and not np.any(live):
-        raise ValueError(f"field {field!r} is 0 in this model, and scaled stays so; use 'add'")
+    if ways[0] == "scale" and not np.any(nominal):
+        raise ValueError(f"field {field!r} is 0 in this env, and scaled stays so; use 'add'")
     if field == "opt.wind" and model.opt.density == 0.0 and model.opt.viscosity == 0.0:
         raise ValueError(
             "field 'opt.wind' has no effect in a vacuum; set env.unwrapped.model.opt.density "
             "(air: 1.2) first"
         )
-    rows, names = _rows(model, field, options.get("entries"))
+    known = () if field in weights else entry_names(model, field)
+    rows, names = _rows(known, field, options.get("entries"))
     return Varied(field, low, high, ways[0], log, sign, rows, names)
 
 
@@ -187,15 +197,16 @@ def _range(field: str, given: Any) -> tuple[float, float]:
 
 
 def _rows(
-    model: mujoco.MjModel, field: str, entries: Any
+    known: tuple[str, ...], field: str, entries: Any
 ) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
     if entries is None:
         return None, (field,)
-    known = entry_names(model, field)
     wanted = known if entries == "each" else tuple(entries)
     if not wanted:
         raise ValueError(f"field {field!r}: entries={entries!r}, expected names or 'each'")
     for name in wanted:
+        if not known:
+            raise ValueError(f"field {field!r} is one number, without entries such as {name!r}")
         if name not in known:
             raise unknown_name(f"entry of field {field!r}", name, known)
     return tuple(known.index(name) for name in wanted), tuple(f"{field}:{x}" for x in wanted)

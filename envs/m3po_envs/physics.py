@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
+from m3po_bench.registry import unknown_name
 
 Array = NDArray[np.float64]
 
@@ -28,7 +31,7 @@ class ModelFields:
         names: Its fields, such as ``"body_mass"``; ``"opt.gravity"`` and ``"opt.wind"`` too.
 
     Raises:
-        ValueError: If the model has no such field; the message names it.
+        UnknownNameError: If the model has no such field.
     """
 
     def __init__(self, model: mujoco.MjModel, names: Iterable[str]) -> None:
@@ -53,16 +56,34 @@ def model_field(model: mujoco.MjModel, name: str) -> NDArray[Any]:
     """The live array of a model's field.
 
     Raises:
-        ValueError: If there is none of that name.
+        UnknownNameError: If there is no array of real numbers of that name.
     """
     owner: Any = model
     *path, last = name.split(".")
     for part in path:
         owner = getattr(owner, part, None)
     found = getattr(owner, last, None)
-    if not isinstance(found, np.ndarray) or found.dtype.kind != "f":
-        raise ValueError(f"field {name!r}: MjModel has no array of real numbers of that name")
-    return found
+    if not _is_real_array(found):
+        known = [field for field in dir(model) if _is_real_array(getattr(model, field, None))]
+        options = [f"opt.{x}" for x in dir(model.opt) if _is_real_array(getattr(model.opt, x))]
+        raise unknown_name("field of MjModel", name, [*known, *options])
+    return cast(NDArray[Any], found)
+
+
+def _is_real_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind == "f"
+
+
+def reward_weights(body: Any) -> dict[str, float]:
+    """The weights in the reward of one of Gymnasium's MuJoCo envs, by the arguments' names.
+
+    The env keeps each under its name with an underscore before it.
+    """
+    return {
+        name[1:]: float(value)
+        for name, value in vars(body).items()
+        if re.fullmatch(r"_\w+_(weight|reward)", name) and isinstance(value, (int, float))
+    }
 
 
 def entry_names(model: mujoco.MjModel, name: str) -> tuple[str, ...]:

@@ -64,6 +64,31 @@ def test_a_task_writes_its_values_into_the_model() -> None:
     assert np.allclose(model.opt.gravity, [0.0, 0.0, -8.81])
 
 
+def test_a_weight_of_the_reward_varies_beside_the_dynamics() -> None:
+    fields = {
+        "forward_reward_weight": {"scale": [0.5, 1.0], "sign": True},
+        "body_mass": {"scale": [0.5, 2.0], "log": True},
+    }
+    parts = [
+        {"params": ["forward_reward_weight"], "schedule": {"name": "periodic", "period": 7}},
+        {"params": ["body_mass"], "schedule": {"name": "periodic", "period": 5}},
+    ]
+    env = make("HalfCheetah-v5", fields, schedule={"name": "compound", "parts": parts})
+    nominal = gym.make("HalfCheetah-v5").unwrapped.model.body_mass.sum()  # type: ignore[attr-defined]
+    _, info = env.reset(seed=0)
+    changes = []
+    for step in range(19):
+        weight, mass = info["task"]
+        assert env.unwrapped.model.body_mass.sum() == pytest.approx(mass * nominal)  # type: ignore[attr-defined]
+        _, _, _, _, info = env.step(np.full(6, 0.3, np.float32))
+        assert info["reward_forward"] == pytest.approx(weight * info["x_velocity"])
+        if info["task_changed"]:
+            changes.append((step + 1, info["task"][0] != weight, info["task"][1] != mass))
+    assert changes == [
+        (5, False, True), (7, True, False), (10, False, True), (14, True, False), (15, False, True)
+    ]  # fmt: skip
+
+
 def test_changes_leave_nothing_behind() -> None:
     used, fresh = make(schedule="static"), make(schedule="static")
     rng = np.random.default_rng(0)
@@ -129,7 +154,12 @@ def test_specs_survive_json() -> None:
     ("fields", "message"),
     [
         ({}, "fields is empty"),
-        ({"body_mas": [1, 2]}, "field 'body_mas': MjModel has no array of real numbers"),
+        ({"body_mas": [1, 2]}, "unknown field of MjModel 'body_mas'; nearest: body_mass"),
+        ({"opt.gravty": [1, 2]}, "unknown field of MjModel 'opt.gravty'; nearest: opt.gravity"),
+        (
+            {"healthy_reward": {"scale": [1, 2], "entries": ["x"]}},
+            "field 'healthy_reward' is one number, without entries such as 'x'",
+        ),
         ({"body_mass": [2, 1]}, "field 'body_mass': expected a range [low, high] with low < high"),
         ({"body_mass": [1, 1]}, "with low < high, got [1, 1]"),
         ({"body_mass": 2}, "with low < high, got 2"),
@@ -141,7 +171,7 @@ def test_specs_survive_json() -> None:
             {"body_mass": {"scale": [1, 2], "entries": ["tors"]}},
             "unknown entry of field 'body_mass' 'tors'; nearest: torso",
         ),
-        ({"opt.wind": [1, 2]}, "is 0 in this model, and scaled stays so; use 'add'"),
+        ({"opt.wind": [1, 2]}, "is 0 in this env, and scaled stays so; use 'add'"),
         ({"opt.wind": {"add": [0, 2]}}, "no effect in a vacuum"),
     ],
 )
