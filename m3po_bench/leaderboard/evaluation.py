@@ -27,6 +27,7 @@ class Episode:
         actions: Shape (T, action_dim), as given to the env.
         rewards: Shape (T,).
         task_ids: The task in force in each step, shape (T,).
+        tasks: Its values, shape (T, n_params); without columns where the env does not tell.
         steps_since_change: Steps since its task began, at each step, shape (T,).
         n_changes: Changes of the task within the episode.
     """
@@ -36,6 +37,7 @@ class Episode:
     actions: NDArray[Any]
     rewards: NDArray[np.float64]
     task_ids: NDArray[np.int64]
+    tasks: NDArray[np.float64]
     steps_since_change: NDArray[np.int64]
     n_changes: int
 
@@ -53,24 +55,28 @@ class _Recording:
     observations: list[Any]
     info: dict[str, Any]
     actions: list[Any] = field(default_factory=list)
-    steps: list[tuple[float, int, int]] = field(default_factory=list)
+    steps: list[tuple[float, int, Any, int]] = field(default_factory=list)
 
     def add(self, action: Any, obs: Any, reward: float, info: dict[str, Any]) -> None:
         # An info describes the task of the NEXT step, so this step's is the one before.
         before = self.info
-        self.steps.append((reward, before["task_id"], before["steps_since_change"]))
+        self.steps.append(
+            (reward, before["task_id"], before.get("task", ()), before["steps_since_change"])
+        )
         self.actions.append(np.array(action))
         self.observations.append(np.array(obs))
         self.info = info
 
     def finish(self) -> Episode:
-        rewards, task_ids, since = (np.asarray(column) for column in zip(*self.steps, strict=True))
+        columns = zip(*self.steps, strict=True)
+        rewards, task_ids, tasks, since = (np.asarray(column) for column in columns)
         return Episode(
             index=self.index,
             observations=np.stack(self.observations),
             actions=np.stack(self.actions),
             rewards=rewards.astype(np.float64),
             task_ids=task_ids.astype(np.int64),
+            tasks=tasks.astype(np.float64),
             steps_since_change=since.astype(np.int64),
             n_changes=int(self.info["n_changes"]),
         )

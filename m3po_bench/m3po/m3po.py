@@ -26,6 +26,7 @@ every second update of the critics, to spend less time on an update.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -38,6 +39,7 @@ from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenate
+from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
 
@@ -276,6 +278,10 @@ class M3PO(MetaAlgorithm):
             model.features(data.next_obs, data.next_state),
             1.0 - data.terminated,
         )
+
+    def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
+        """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""
+        return diagnose(self.policy, episodes)
 
     def _offers_termination(self) -> bool:
         if self.env is None:

@@ -15,7 +15,7 @@ Three choices decide whether it learns the task at all:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -100,9 +100,11 @@ class MetaModel(nn.Module):
         delta = self.delta_norm(next_obs - obs)
         return torch.cat([self.obs_norm(obs), action, reward, delta], -1)
 
-    def _branches(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The parts of a history state that the dynamics' and the reward's encoder made."""
-        return state[..., : self.branch_dim], state[..., self.branch_dim :]
+    def _termination_logits(self, reward_inputs: Tensor) -> Tensor:
+        """From (o, a, o'), the reward's inputs without the history, shape (n,)."""
+        assert self.termination is not None
+        width = 2 * self.obs_dim + self.action_dim
+        return cast(Tensor, self.termination(reward_inputs[:, :width])[0, :, 0])
 
     def step_state(
         self, state: Tensor, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor
@@ -123,6 +125,15 @@ class MetaModel(nn.Module):
         start = window.state[0]
         return torch.cat([start[None], self.encoder(inputs, start)])
 
+    def dynamics_inputs(self, obs: Tensor, state: Tensor, action: Tensor) -> Tensor:
+        """What the dynamics heads see; their targets are ``delta_norm`` of o' - o."""
+        return torch.cat([self.obs_norm(obs), action, state[..., : self.branch_dim]], -1)
+
+    def reward_inputs(self, obs: Tensor, state: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+        """What the reward heads see; their targets are ``reward_norm`` of r."""
+        pair = [self.obs_norm(obs), action, self.obs_norm(next_obs)]
+        return torch.cat([*pair, state[..., self.branch_dim :]], -1)
+
     def loss(self, data: RealTransitions, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Losses of dynamics, reward and termination on each member's own rows.
 
@@ -130,20 +141,15 @@ class MetaModel(nn.Module):
             data: Transitions of shape (ensemble_size, rows, ...).
             state: Their history states, shape (ensemble_size, rows, state_dim).
         """
-        obs, next_obs = self.obs_norm(data.obs), self.obs_norm(data.next_obs)
-        z_dynamics, z_reward = self._branches(state)
         dynamics = self.dynamics.loss(
-            torch.cat([obs, data.action, z_dynamics], -1),
+            self.dynamics_inputs(data.obs, state, data.action),
             self.delta_norm(data.next_obs - data.obs),
         )
-        reward = self.reward.loss(
-            torch.cat([obs, data.action, next_obs, z_reward], -1),
-            self.reward_norm(data.reward[..., None]),
-        )
+        inputs = self.reward_inputs(data.obs, state, data.action, data.next_obs)
+        reward = self.reward.loss(inputs, self.reward_norm(data.reward[..., None]))
         termination = torch.zeros(())
         if self.termination is not None:
-            inputs = torch.cat([obs, data.action, next_obs], -1).flatten(0, 1)
-            logits = self.termination(inputs)[0, :, 0]
+            logits = self._termination_logits(inputs.flatten(0, 1))
             termination = F.binary_cross_entropy_with_logits(logits, data.terminated.flatten())
         return dynamics, reward, termination
 
@@ -156,15 +162,13 @@ class MetaModel(nn.Module):
             state: History states, shape (n, state_dim).
             action: In [-1, 1], shape (n, action_dim).
         """
-        obs_n = self.obs_norm(obs)
-        z_dynamics, z_reward = self._branches(state)
-        delta = self.dynamics.sample(torch.cat([obs_n, action, z_dynamics], -1))
+        delta = self.dynamics.sample(self.dynamics_inputs(obs, state, action))
         next_obs = obs + self.delta_norm.inverse(delta)
-        pair = torch.cat([obs_n, action, self.obs_norm(next_obs)], -1)
-        reward = self.reward_norm.inverse(self.reward.sample(torch.cat([pair, z_reward], -1)))[:, 0]
+        inputs = self.reward_inputs(obs, state, action, next_obs)
+        reward = self.reward_norm.inverse(self.reward.sample(inputs))[:, 0]
         terminated = torch.zeros_like(reward)
         if self.termination is not None:
-            terminated = torch.sigmoid(self.termination(pair)[0, :, 0])
+            terminated = torch.sigmoid(self._termination_logits(inputs))
         next_state = self.step_state(state, obs, action, reward, next_obs)
         return Imagined(next_obs, reward, terminated, next_state)
 

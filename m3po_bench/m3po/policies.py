@@ -113,16 +113,28 @@ class MetaPolicy(BasePolicy):
                 "the wrapper m3po_bench.wrappers.PreviousActionReward"
             )
         with torch.no_grad():
-            history, base = self._remember(obs, state, episode_start)
+            history, base = self.remember(obs, state, episode_start)
             scaled = self.actor.act(self.meta_model.features(base, history), deterministic)
         action = self.unscale_action(scaled.numpy())
         new_state = (history.numpy(), base.numpy())
         return (action[0] if single else action), new_state
 
-    def _remember(
-        self, obs: Array, state: tuple[Array, ...] | None, episode_start: Array | None
+    def remember(
+        self,
+        obs: Array,
+        state: tuple[Array, ...] | None,
+        episode_start: Array | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """History states with the last transition taken in, and the bare observations."""
+        """History states with the last transition taken in, and the bare observations.
+
+        Args:
+            obs: float32, shape (n, width), history columns included.
+            state: As in ``predict``.
+            episode_start: As in ``predict``.
+
+        Returns:
+            Shapes (n, state_dim) and (n, obs_dim).
+        """
         base = torch.from_numpy(obs[:, self.obs_columns])
         empty = torch.zeros(len(obs), self.meta_model.state_dim)
         if state is None:
