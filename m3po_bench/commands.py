@@ -1,0 +1,320 @@
+"""What each command of ``m3po-bench`` takes and does; ``cli`` parses."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from m3po_bench.leaderboard.grid import (
+    Budget,
+    RunSpec,
+    SuiteError,
+    Variant,
+    check_envs,
+    env_id,
+    env_ids,
+    load_suite,
+    short_name,
+    suite_names,
+)
+from m3po_bench.registry import agent_names, agent_spec, unknown_name
+
+RESULTS = Path("results/runs")
+"""Where runs go by default, in the current folder."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train every agent of a suite on its envs, evaluate, and write the leaderboard.
+
+    Finished runs are skipped, so the same command goes on after an interruption.
+
+    Try:
+      m3po-bench run quick
+      m3po-bench run quick --agents M3PO,SAC-PrevReward --seeds 5
+      m3po-bench run my_suite.toml --workers 2 --out results/runs/mine
+    """
+
+    suite: Annotated[Positional[str], arg(metavar="SUITE|FILE.toml")]
+    """A suite of `m3po-bench list`, or a TOML file."""
+    agents: str = ""
+    """Only these, separated by commas; `all` for every registered agent."""
+    envs: str = ""
+    """Only these, separated by commas; short names do."""
+    seeds: int | None = None
+    """Number of seeds, instead of the suite's."""
+    workers: int = 0
+    """Runs at a time; 0 means one for each processor."""
+    executor: str = "local"
+    """Where runs are made."""
+    out: Path | None = None
+    """Results folder; by default results/runs/SUITE."""
+    dry_run: bool = False
+    """Only say what would be run."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+    quiet: bool = False
+    """No progress."""
+
+    def execute(self) -> int:
+        """Run; see the class."""
+        from m3po_bench.leaderboard.executors import make_executor
+        from m3po_bench.leaderboard.progress import make_display
+        from m3po_bench.leaderboard.scheduler import run_all
+        from m3po_bench.leaderboard.store import Store
+
+        suite = load_suite(self.suite).select(_split(self.agents), _split(self.envs), self.seeds)
+        if self.workers < 0:
+            raise SuiteError(f"--workers {self.workers}: expected 1 or more, or 0 for all cores")
+        store = Store(self.out or RESULTS / suite.name)
+        if store.root.exists() and not store.root.is_dir():
+            raise SuiteError(f"--out {store.root}: is a file; expected a folder")
+        executor = make_executor(self.executor, store)
+        check_envs(suite.envs, suite.schedules)
+        runs = list(suite.runs())
+        if self.dry_run:
+            return self._list(runs, {run.run_id for run in runs if store.is_finished(run)})
+        store.write_suite(suite)
+        workers = self.workers or os.cpu_count() or 1
+        with make_display(runs, workers, self.quiet) as display:
+            state = run_all(runs, store, executor, workers, display)
+        failed = {f.spec.run_id: f.reason for f in state.failures}
+        if state.skipped + len(state.finished) or not failed:
+            _print_report(store, self.json, failed)
+        for run_id, reason in failed.items():
+            complain(f"{run_id} failed: {reason}")
+        if failed:
+            complain(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
+        return 1 if failed else 0
+
+    def _list(self, runs: list[RunSpec], finished: set[str]) -> int:
+        rows = [
+            {"run": r.run_id, "preset": r.budget.preset, "steps": r.budget.steps,
+             "config": r.config_hash, "finished": r.run_id in finished}
+            for r in runs
+        ]  # fmt: skip
+        if self.json:
+            print(json.dumps(rows, indent=2))
+        for row in [] if self.json else rows:
+            mark = "finished" if row["finished"] else f"{row['steps']:,} steps, {row['preset']}"
+            print(f"{row['run']:50} {mark}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write leaderboard and figures of a results folder again, from its finished runs.
+
+    Try:
+      m3po-bench report
+      m3po-bench report results/runs/quick --json
+    """
+
+    folder: Annotated[Positional[str], arg(metavar="FOLDER")] = ""
+    """A results folder or a suite's name; by default the last one run from here."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def execute(self) -> int:
+        """Report; see the class."""
+        from m3po_bench.leaderboard.store import Store
+
+        _print_report(Store(_results_folder(self.folder)), self.json, {})
+        return 0
+
+
+@dataclass(frozen=True)
+class List:
+    """List agents, envs and suites.
+
+    Try:
+      m3po-bench list
+      m3po-bench list --json
+    """
+
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def execute(self) -> int:
+        """List; see the class."""
+        agents = {
+            name: {"paper": agent_spec(name).paper, "is_told": list(agent_spec(name).privileges)}
+            for name in agent_names()
+        }
+        suites = {name: load_suite(name).description for name in suite_names()}
+        if self.json:
+            print(json.dumps({"agents": agents, "envs": env_ids(), "suites": suites}, indent=2))
+            return 0
+        print("agents")
+        for name, about in agents.items():
+            told = f" (is told: {', '.join(about['is_told'])})" if about["is_told"] else ""
+            print(f"  {name:20} {about['paper']}{told}")
+        print("envs")
+        for name in env_ids():
+            print(f"  {short_name(name):20} {name}")
+        print("suites")
+        for name, description in suites.items():
+            print(f"  {name:20} {description}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one agent on one env and save the model.
+
+    Try:
+      m3po-bench train --agent M3PO --env PointFwdBwd --steps 3000 --preset quick --out m3po.zip
+    """
+
+    agent: str
+    """A registered agent."""
+    env: str
+    """An env's id or short name."""
+    steps: int
+    """Env steps."""
+    out: Path
+    """Where the model is saved; what it is, is written beside it as JSON."""
+    seed: int = 0
+    """Seeds networks, env and sampling."""
+    preset: str = "default"
+    """default, lite, quick or tiny."""
+    schedule: str = "hazard"
+    """When the task changes."""
+    quiet: bool = False
+    """No progress."""
+
+    def execute(self) -> int:
+        """Train; see the class."""
+        from m3po_bench.leaderboard.model_files import train_model
+
+        agent_spec(self.agent)
+        spec = RunSpec(
+            env=env_id(self.env),
+            schedule=self.schedule,
+            agent=self.agent,
+            variant=Variant(self.agent),
+            budget=Budget(self.steps, preset=self.preset, checkpoints=1),
+            seed=self.seed,
+        )
+        check_envs([spec.env], [spec.schedule])
+        # SB3 adds a suffix where there is none; the note beside the model must agree.
+        path = self.out if self.out.suffix else self.out.with_suffix(".zip")
+        train_model(spec, path, progress_bar=not self.quiet and sys.stderr.isatty())
+        print(path)
+        return 0
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Play the frozen test episodes with a saved model.
+
+    Try:
+      m3po-bench eval m3po.zip
+      m3po-bench eval m3po.zip --schedule static --episodes 10 --json
+    """
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL.zip")]
+    """A model saved by `m3po-bench train`."""
+    agent: str = ""
+    """The agent, if nothing written beside the model says so."""
+    env: str = ""
+    """Another env than it was trained on."""
+    schedule: str = ""
+    """Another schedule than it was trained under."""
+    episodes: int = 0
+    """How many test episodes; 0 means all."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def execute(self) -> int:
+        """Evaluate; see the class."""
+        from m3po_bench.leaderboard.model_files import evaluate_model, saved_spec
+
+        if self.episodes < 0:
+            raise SuiteError(f"--episodes {self.episodes}: expected 1 or more, or 0 for all")
+        asked = {"agent": self.agent, "env": env_id(self.env) if self.env else "",
+                 "schedule": self.schedule}  # fmt: skip
+        spec = saved_spec(self.model, {key: value for key, value in asked.items() if value})
+        agent_spec(spec["agent"])
+        check_envs([spec["env"]], [spec["schedule"]])
+        returns = evaluate_model(self.model, spec, self.episodes)
+        mean = sum(returns.values()) / len(returns)
+        if self.json:
+            print(json.dumps({**spec, "return_mean": mean, "returns": list(returns.values())}))
+            return 0
+        for index, value in returns.items():
+            print(f"episode {index:3}  return {value:10.2f}")
+        print(f"mean of {len(returns)}   return {mean:10.2f}")
+        return 0
+
+
+@dataclass(frozen=True)
+class References:
+    """Compute the scores that others are measured against, from finished runs of a folder.
+
+    Try:
+      m3po-bench run references
+      m3po-bench references results/runs/references --out m3po_bench/leaderboard/references.json
+    """
+
+    folder: Annotated[Positional[str], arg(metavar="FOLDER")]
+    """Results folder with runs of Random, Oracle and SAC."""
+    out: Path | None = None
+    """File to update; entries that the folder does not have stay. By default: print only."""
+
+    def execute(self) -> int:
+        """Compute; see the class."""
+        from m3po_bench.leaderboard import references
+        from m3po_bench.leaderboard.store import Store, write_atomically
+
+        found = references.compute_references(Store(_results_folder(self.folder)))
+        if self.out is None:
+            print(references.dump_references(found), end="")
+            return 0
+        before = self.out.read_text(encoding="utf-8") if self.out.exists() else "{}"
+        both = references.merged(references.parse_references(before), found)
+        write_atomically(self.out, references.dump_references(both))
+        print(self.out)
+        return 0
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    print(f"m3po-bench: {text}", file=sys.stderr)
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _results_folder(name: str) -> Path:
+    """The results folder that a path or a suite's name stands for, or the newest one."""
+    if not name:
+        found = sorted(RESULTS.glob("*/suite.json"), key=lambda path: path.stat().st_mtime)
+        if not found:
+            raise SuiteError(f"no results in {RESULTS}; make some with: m3po-bench run quick")
+        return found[-1].parent
+    for folder in (Path(name), RESULTS / name):
+        if folder.is_dir():
+            return folder
+    raise unknown_name("results folder", name, [str(path) for path in RESULTS.glob("*")])
+
+
+def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
+    from m3po_bench.leaderboard.report import write_report
+
+    report = write_report(store)
+    if as_json:
+        table = json.loads(report.table.to_json(orient="records"))
+        paths = [str(path) for path in report.paths]
+        print(json.dumps({"leaderboard": table, "files": paths, "failed": failed}, indent=2))
+        return
+    print(report.markdown)
+    for path in report.paths:
+        print(path)
