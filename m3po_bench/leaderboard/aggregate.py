@@ -10,16 +10,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3po_bench.leaderboard.grid import SuiteError
+from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
 from m3po_bench.leaderboard.store import EVALUATION, Store
 
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
     "return_mean", "return_low", "return_high", "score", "score_low", "score_high",
 )  # fmt: skip
+OVER_ENVS_COLUMNS = (
+    "agent", "schedule", "setting", "split", "n_envs", "n_seeds",
+    "iqm", "iqm_low", "iqm_high", "score_mean", "optimality_gap",
+)  # fmt: skip
 INTERVAL_SEEDS = 5
 """From this many seeds on, low and high are a bootstrap interval; below, the extreme seeds."""
-
-_RESAMPLES = 10_000
 
 
 class Key(NamedTuple):
@@ -77,32 +80,21 @@ def seed_returns(rows: pd.DataFrame) -> dict[Key, dict[int, float]]:
     found: dict[Key, dict[int, float]] = {}
     by = [*Key._fields, "seed"]
     last = rows[rows["step"] == rows.groupby(by)["step"].transform("max")]
-    for names, mean in last.groupby(by)["return"].mean().items():
+    for names, average in last.groupby(by)["return"].mean().items():
         *key, seed = names if isinstance(names, tuple) else (names,)
-        found.setdefault(Key(*map(str, key)), {})[int(str(seed))] = float(mean)
+        found.setdefault(Key(*map(str, key)), {})[int(str(seed))] = float(average)
     return found
 
 
-def interval(values: Sequence[float], resamples: int = _RESAMPLES) -> tuple[float, float]:
-    """A 95% percentile bootstrap interval of the mean over seeds; under five, the extreme seeds.
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """A 95% bootstrap interval of the mean over seeds; under five, the extreme seeds.
 
     Args:
         values: One number per seed.
-        resamples: Bootstrap samples; drawn from a fixed generator, so that reports repeat.
     """
     if len(values) < INTERVAL_SEEDS:
         return min(values), max(values)
-    means = _bootstrap_means(np.asarray(values, dtype=np.float64), resamples)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
-
-
-def _bootstrap_means(values: NDArray[np.float64], resamples: int) -> NDArray[np.float64]:
-    # Each entry is its own stratum: seeds are redrawn within it.
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(values), size=(resamples, len(values)))
-    means: NDArray[np.float64] = values[drawn].mean(axis=1)
-    return means
+    return stratified_interval(mean, [np.asarray(values, dtype=np.float64)])
 
 
 def score(value: float, references: Mapping[str, HasMean]) -> float:
@@ -131,13 +123,49 @@ def leaderboard(
     entries = []
     for key, by_seed in seed_returns(rows).items():
         returns = list(by_seed.values())
-        mean, (low, high) = float(np.mean(returns)), interval(returns)
+        centre, (low, high) = float(np.mean(returns)), interval(returns)
         known = references.get((key.env, key.schedule), {})
         entries.append(
-            (*key, len(returns), len(returns) >= seeds_asked, mean, low, high)
-            + tuple(score(value, known) for value in (mean, low, high))
+            (*key, len(returns), len(returns) >= seeds_asked, centre, low, high)
+            + tuple(score(value, known) for value in (centre, low, high))
         )
     table = pd.DataFrame(entries, columns=list(LEADERBOARD_COLUMNS))
     order = ["env", "schedule", "setting", "split", "return_mean", "agent"]
     ascending = [name != "return_mean" for name in order]
     return table.sort_values(order, ascending=ascending, ignore_index=True)
+
+
+def over_envs(
+    rows: pd.DataFrame, references: Mapping[tuple[str, str], Mapping[str, HasMean]]
+) -> pd.DataFrame:
+    """Scores taken together over envs, for agents that have at least two with references.
+
+    Args:
+        rows: From ``load_rows``.
+        references: References by role, for each env and schedule.
+
+    Returns:
+        ``OVER_ENVS_COLUMNS``, ``n_seeds`` being the smallest of an env; sorted by schedule, best
+        interquartile mean first. No interval where an env has under five seeds.
+    """
+    strata: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
+    for key, by_seed in seed_returns(rows).items():
+        known = references.get((key.env, key.schedule), {})
+        scores = np.array([score(value, known) for value in by_seed.values()])
+        if not np.isnan(scores).any():
+            strata.setdefault((key.agent, key.schedule, key.setting, key.split), []).append(scores)
+    entries = []
+    for group, scores_of in strata.items():
+        if len(scores_of) < 2:
+            continue
+        n_seeds = min(len(scores) for scores in scores_of)
+        low = high = float("nan")
+        if n_seeds >= INTERVAL_SEEDS:
+            low, high = stratified_interval(iqm, scores_of)
+        entries.append(
+            (*group, len(scores_of), n_seeds, iqm(scores_of), low, high, mean(scores_of),
+             optimality_gap(scores_of))
+        )  # fmt: skip
+    table = pd.DataFrame(entries, columns=list(OVER_ENVS_COLUMNS))
+    order = ["schedule", "setting", "split", "iqm", "agent"]
+    return table.sort_values(order, ascending=[name != "iqm" for name in order], ignore_index=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import leaderboard, load_rows, seed_returns
+from m3po_bench.leaderboard.aggregate import leaderboard, load_rows, over_envs, seed_returns
 from m3po_bench.leaderboard.plots import learning_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.store import Store, write_atomically
@@ -32,7 +32,8 @@ class Report:
 def write_report(store: Store, references: References | None = None) -> Report:
     """Write ``leaderboard.md``, ``leaderboard.csv`` and figures of a results folder.
 
-    Every file is replaced as a whole, so that no reader sees half of one.
+    Where there are scores of several envs, ``over_envs.csv`` takes them together. Every file is
+    replaced as a whole, so that no reader sees half of one.
 
     Args:
         store: The results folder.
@@ -53,11 +54,14 @@ def write_report(store: Store, references: References | None = None) -> Report:
         for _, record in store.finished()
     }
     table = leaderboard(rows, references, suite["seeds"])
-    markdown = to_markdown(table, seed_returns(rows), references, suite, steps)
+    together = over_envs(rows, references)
+    markdown = to_markdown(table, seed_returns(rows), references, suite, steps, together)
     contents: dict[str, str | bytes] = {
         "leaderboard.md": markdown,
         "leaderboard.csv": to_csv(table),
     }
+    if not together.empty:
+        contents["over_envs.csv"] = to_csv(together)
     for schedule, group in rows.groupby("schedule"):
         contents[f"figures/learning_curves_{schedule}.png"] = learning_curves(
             group, references, suite["eval_episodes"], suite["seeds"]

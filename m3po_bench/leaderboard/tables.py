@@ -25,8 +25,9 @@ def to_markdown(
     references: References,
     suite: Mapping[str, Any],
     steps: Mapping[tuple[str, str, str], int],
+    together: pd.DataFrame,
 ) -> str:
-    """The leaderboard as Markdown, one table for each env and schedule.
+    """The leaderboard as Markdown, one table for each env and schedule, then one over all envs.
 
     Args:
         table: From ``aggregate.leaderboard``.
@@ -34,6 +35,7 @@ def to_markdown(
         references: References by role, for each env and schedule.
         suite: Its ``name`` and how many ``seeds`` it asks for.
         steps: Training steps by agent, env and schedule.
+        together: From ``aggregate.over_envs``.
     """
     lines = [f"# Leaderboard: {suite['name']}", "", f"Protocol {PROTOCOL}. {_how_to_read(table)}"]
     for (env, schedule, setting, split), group in table.groupby(
@@ -43,7 +45,32 @@ def to_markdown(
         lines.append(_references_line(references.get((str(env), str(schedule)), {})))
         entries = [_entry(row, returns, suite["seeds"], steps) for row in _records(group)]
         lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
+    for (schedule, setting, split), group in together.groupby(
+        ["schedule", "setting", "split"], sort=False
+    ):
+        lines += ["", f"## All envs, {schedule}, {setting}, {split}", ""]
+        lines.append(_OVER_ENVS)
+        entries = [_entry_over_envs(row) for row in _records(group)]
+        lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
     return "\n".join(lines) + "\n"
+
+
+_OVER_ENVS = (
+    "Scores of all envs and seeds together: interquartile mean, mean over envs, and the optimality "
+    "gap, by which scores miss 1 on average."
+)
+
+
+def _entry_over_envs(row: Mapping[str, Any]) -> dict[str, str]:
+    few = row["n_seeds"] < INTERVAL_SEEDS
+    return {
+        "Agent": str(row["agent"]),
+        "Envs": str(row["n_envs"]),
+        "Seeds": str(row["n_seeds"]),
+        "IQM": f"{row['iqm']:.2f}" + ("" if few else f" {_span(row, 'iqm', '.2f')}"),
+        "Mean score": f"{row['score_mean']:.2f}",
+        "Optimality gap": f"{row['optimality_gap']:.2f}",
+    }
 
 
 def _how_to_read(table: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ from m3po_bench.leaderboard.aggregate import (
     interval,
     leaderboard,
     load_rows,
+    over_envs,
     score,
     seed_returns,
 )
@@ -229,3 +231,29 @@ def test_shipped_references_can_be_read_and_are_ordered() -> None:
     for roles in load_references().values():
         if {"random", "oracle"} <= set(roles):
             assert roles["random"].mean < roles["oracle"].mean
+
+
+def test_scores_of_several_envs_are_taken_together(
+    store: Store, suite: Suite, references: References, toys: Any
+) -> None:
+    assert over_envs(load_rows(store), references).empty  # one env is not several
+    gym.register("Toy/Other-v0", entry_point="toy_bench:LineEnv")
+    try:
+        for run in replace(suite, envs=("Toy/Other-v0",), seeds=5).runs():
+            store.begin(run)
+            store.add_rows(run, [(60, "online", "test", 0, 10.0 * (run.agent == "Toy"), 10, 0)])
+            store.finish(run, {"versions": {"python": "3.11"}})
+    finally:
+        gym.registry.pop("Toy/Other-v0")
+    both = {**references, ("Toy/Other-v0", "hazard"): references[toys.ENV, "hazard"]}
+    table = over_envs(load_rows(store), both).set_index("agent")
+    # Toy: 0.5 and 0.55 on one env, five times 1 on the other; ToyTold: 0.75, 0.8, five times 0.5.
+    assert table.loc["Toy", "iqm"] == pytest.approx((0.55 + 4 * 1.0) / 5)
+    assert table.loc["Toy", "score_mean"] == pytest.approx((0.525 + 1.0) / 2)
+    assert table.loc["Toy", "optimality_gap"] == pytest.approx((0.5 + 0.45) / 7)
+    assert table.loc["ToyTold", "iqm"] == pytest.approx((4 * 0.5 + 0.75) / 5)
+    assert list(table["n_seeds"]) == [2, 2]
+    assert table["iqm_low"].isna().all()
+    report = write_report(store, both)
+    assert "## All envs, hazard, online, test" in report.markdown
+    assert (store.root / "over_envs.csv").is_file()
