@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from m3po_bench.commands import Eval, List, References, Report, Run, Train, complain
+from m3po_bench.commands import Eval, List, References, Report, Run, Theory, Train, complain
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.registry import UnknownNameError, unknown_name
 
@@ -35,8 +35,9 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[References, subcommand("references")]
+    | Annotated[Theory, subcommand("theory")]
 )
-_COMMANDS = ("run", "report", "list", "train", "eval", "references")
+_COMMANDS = ("run", "report", "list", "train", "eval", "references", "theory")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -284,6 +284,60 @@ class References:
         return 0
 
 
+@dataclass(frozen=True)
+class Theory:
+    """Performance bounds of branched rollouts for numbers of your own, as a table and figures.
+
+    Try:
+      m3po-bench theory
+      m3po-bench theory --eps-m 0.02 --eps-m-prime 0.05 --eps-pi 0.01 --gamma 0.95
+      m3po-bench theory --out theory
+    """
+
+    eps_m: float = 0.01
+    """Model error on the collected data, a total variation from 0 to 1."""
+    eps_m_prime: float = 0.02
+    """Model error under the current policy, from 0 to 1."""
+    eps_pi: float = 0.01
+    """Policy shift, a total variation from 0 to 1."""
+    gamma: float = 0.99
+    """Discount, from 0 to below 1."""
+    r_max: float = 1.0
+    """Rewards lie in [-r_max, r_max]."""
+    out: Path | None = None
+    """Folder for figures; by default none are made."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+
+    def execute(self) -> int:
+        """Compute; see the class."""
+        from m3po_bench.theory import best_rollout_length, figures
+
+        try:
+            table = figures.bound_table(
+                self.eps_m, self.eps_m_prime, self.eps_pi, self.gamma, self.r_max
+            )
+            best = best_rollout_length(
+                self.eps_m_prime, self.eps_pi, self.gamma, self.r_max, figures.LENGTHS
+            )
+        except ValueError as error:
+            raise SuiteError(str(error)) from None
+        written = [str(path) for path in figures.write_figures(self.out)] if self.out else []
+        if self.json:
+            bounds = json.loads(table.to_json(orient="index"))
+            found = {"bounds": bounds, "best_k": figures.named(best.k), "files": written}
+            print(json.dumps(found, indent=2))
+            return 0
+        largest = 2.0 * self.r_max / (1.0 - self.gamma)
+        print("Bounds on |real - imagined return| by rollout length k, in units of reward.")
+        print(f"No return can be wrong by more than {largest:g}; see docs/theory.md.\n")
+        print(table.to_markdown(floatfmt=".4g"))
+        print(f"\nBest length by B3: k = {figures.named(best.k)}, bound {best.bound:.4g}")
+        for path in written:
+            print(path)
+        return 0
+
+
 def complain(text: str) -> None:
     """One line on standard error."""
     print(f"m3po-bench: {text}", file=sys.stderr)

@@ -130,7 +130,9 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"smoke", "quick", "lite"} <= set(found["suites"])
 
 
-@pytest.mark.parametrize("command", ["", "run", "report", "list", "train", "eval", "references"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "report", "list", "train", "eval", "references", "theory"]
+)
 def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = _call(capsys, *command.split(), "--help")
     assert status == 0
@@ -187,3 +189,20 @@ def test_list_and_help_need_no_heavy_imports() -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ}
         )
         assert done.returncode == 0, done.stderr
+
+
+def test_theory_prints_bounds_and_draws_them(
+    empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = _call(capsys, "theory")
+    assert status == 0
+    assert "| full |" in out
+    assert "Best length by B3: k = 1" in out  # the model error exceeds the policy shift
+    arguments = ("theory", "--eps-m-prime", "0.001", "--json", "--out", "drawn")
+    status, out, _ = _call(capsys, *arguments)
+    found = json.loads(out)
+    assert (status, found["best_k"]) == (0, "full")
+    assert found["bounds"]["1"]["B2"] == pytest.approx(2 * 0.99 * (0.01 * 0.01 + 0.01) / 0.01**2)
+    assert all(Path(name).read_bytes().startswith(b"\x89PNG") for name in found["files"])
+    status, out, err = _call(capsys, "theory", "--gamma", "1")
+    assert (status, out, err) == (2, "", "m3po-bench: gamma is 1; expected in [0, 1)\n")
