@@ -25,9 +25,15 @@ CLI = [sys.executable, "-c", "from m3po_bench.cli import main; main()"]
 
 def _start(suite_file: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     command = [*CLI, "run", str(suite_file), "--out", str(out), "--workers", "2", *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    # A script that starts tests in the background has SIGINT ignored, which children inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run(suite_file: Path, out: Path, *options: str) -> tuple[int, str, str]:
