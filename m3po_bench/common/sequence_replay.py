@@ -157,6 +157,16 @@ class SequenceReplay:
             cut = self._cut.flatten()[rows]
         return self.take(rows)
 
+    def sample_first(self, n: int) -> RealTransitions:
+        """``n`` first transitions of stored sequences, uniformly with replacement."""
+        first = self.sequences().rows[0]
+        return self.take(first[torch.randint(len(first), (n,))])
+
+    @property
+    def longest_sequence(self) -> int:
+        """Steps of the longest stored sequence."""
+        return len(self.sequences().rows)
+
     def windows(self, n: int, length: int) -> tuple[RealTransitions, Tensor]:
         """``n`` contiguous pieces of up to ``length`` steps, starting anywhere.
 

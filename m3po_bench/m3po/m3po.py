@@ -11,6 +11,7 @@ meta-model p(o', r | a, h)             ``meta_model.MetaModel``: p(o' | a, h) p(
 fit by maximum likelihood on D_env     ``meta_model.MetaModelTrainer``, bootstrap by trajectory
 meta-policy pi(a | h)                  ``policies.MetaPolicy``
 k-step branched meta-rollouts          ``branched_rollouts.branch``, from histories of D_env
+full meta-model rollouts               the same, from first observations (``rollout_length="full"``)
 D_model                                ``branched_rollouts.ImaginedReplay``
 G policy updates on D_model            ``common.soft_actor_critic``
 =====================================  =========================================================
@@ -42,10 +43,11 @@ from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenat
 from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
+from m3po_bench.m3po.ramp import Ramp
 
 _COUNTS = (
-    "buffer_size", "batch_size", "actor_every", "rollout_length", "rollouts_per_step",
-    "rollout_every", "model_fit_every", "model_first_fit", "model_fit_steps", "model_windows",
+    "buffer_size", "batch_size", "actor_every", "rollouts_per_step", "rollout_every",
+    "model_fit_every", "model_first_fit", "model_fit_steps", "model_windows",
     "model_window_length", "model_rows",
 )  # fmt: skip
 
@@ -66,9 +68,12 @@ class M3PO(MetaAlgorithm):
         actor_every: Critic updates per actor update.
         ent_coef: Entropy temperature; ``"auto"`` tunes it from 1, ``"auto_0.1"`` from 0.1.
         target_entropy: ``"auto"`` is minus the number of action dimensions, as in SB3's SAC.
-        real_ratio: Share of each policy batch that is real.
-        rollout_length: Steps k of a branched meta-rollout.
-        rollouts_per_step: Branched meta-rollouts M per env step.
+        real_ratio: Share of each policy batch that is real, or a ramp of it (``ramp.Ramp``):
+            (start_epoch, end_epoch, first, last), in epochs of 1,000 env steps.
+        rollout_length: Steps k of a branched meta-rollout, a ramp of k, or ``"full"``: rollouts of
+            whole episodes from the first observations of real ones, without branching.
+        rollouts_per_step: Branched meta-rollouts M per env step; of full ones, so many that they
+            make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
         history: False for a policy and a model without memory: MBPO (Janner et al. 2019).
         model_learning_rate: Of the meta-model.
@@ -108,8 +113,8 @@ class M3PO(MetaAlgorithm):
         actor_every: int = 2,
         ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",
-        real_ratio: float = 0.05,
-        rollout_length: int = 1,
+        real_ratio: float | Sequence[float] = 0.05,
+        rollout_length: int | Sequence[float] | str = 1,
         rollouts_per_step: int = 200,
         rollout_every: int = 50,
         history: bool = True,
@@ -153,8 +158,14 @@ class M3PO(MetaAlgorithm):
         for name in _COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
-        if not 0.0 <= self.real_ratio <= 1.0:
-            raise ValueError(f"real_ratio={self.real_ratio!r}: expected a share from 0 to 1")
+        real = self._real_ramp = Ramp.parse("real_ratio", self.real_ratio)
+        if not (0.0 <= real.first <= 1.0 and 0.0 <= real.last <= 1.0):
+            raise ValueError(f"real_ratio={self.real_ratio!r}: expected shares from 0 to 1")
+        self._full_rollouts = self.rollout_length == "full"
+        length = 1 if self._full_rollouts else self.rollout_length
+        self._length_ramp = Ramp.parse("rollout_length", length)  # type: ignore[arg-type]
+        if min(self._length_ramp.first, self._length_ramp.last) < 1:
+            raise ValueError(f"rollout_length={self.rollout_length!r}: expected at least 1")
 
     def _setup_model(self) -> None:
         assert isinstance(self.action_space, spaces.Box)
@@ -176,7 +187,7 @@ class M3PO(MetaAlgorithm):
             self.n_envs, model.obs_dim, model.action_dim, model.state_dim, self.buffer_size
         )
         self.imagined = ImaginedReplay(
-            self.rollouts_per_step * self.model_fit_every * self.rollout_length,
+            self.rollouts_per_step * self.model_fit_every * int(self._length_ramp.largest),
             model.obs_dim + model.state_dim,
             model.action_dim,
         )
@@ -252,16 +263,21 @@ class M3PO(MetaAlgorithm):
         self._next_rollouts = self.num_timesteps
 
     def _branch_meta_rollouts(self) -> None:
-        starts = self.replay.sample(self.rollouts_per_step * self.rollout_every)
+        n = self.rollouts_per_step * self.rollout_every
+        if self._full_rollouts:
+            length = self.replay.longest_sequence
+            starts = self.replay.sample_first(max(1, n // length))
+        else:
+            length = int(self._length_ramp.at(self.num_timesteps))
+            starts = self.replay.sample(n)
         termination = self._terminated if self.termination_from_env else None
         branch(
-            self.policy.meta_model, self.policy.actor, starts, self.rollout_length,
-            self.imagined, termination,
+            self.policy.meta_model, self.policy.actor, starts, length, self.imagined, termination
         )  # fmt: skip
         self._next_rollouts = self.num_timesteps + self.rollout_every
 
     def _policy_batch(self) -> Transitions:
-        n_real = round(self.real_ratio * self.batch_size)
+        n_real = round(self._real_ramp.at(self.num_timesteps) * self.batch_size)
         if n_real == 0:
             return self.imagined.sample(self.batch_size)
         real = self._real_batch(n_real)

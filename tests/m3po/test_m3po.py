@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from m3po_bench import M3PO, make_agent
@@ -90,6 +91,36 @@ def test_longer_rollouts() -> None:
     assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
 
 
+def test_rollouts_grow_along_a_ramp() -> None:
+    model = tiny(rollout_length=(0.05, 0.1, 1, 4), rollout_every=20).learn(59)
+    assert len(model.imagined) == 20 * model.rollouts_per_step  # 50 steps: still k = 1
+    model.learn(60, reset_num_timesteps=False)
+    # Refilled after the fit at 100 steps, with rollouts of 4 steps.
+    assert model._length_ramp.at(model.num_timesteps) == 4
+    assert len(model.imagined) == 20 * model.rollouts_per_step * 4
+
+
+def test_full_rollouts_start_where_episodes_do_and_last_as_long() -> None:
+    env = gym.make(ENV, max_episode_steps=25)
+    model = tiny(env, rollout_length="full", rollout_every=50).learn(60)
+    n = 50 * model.rollouts_per_step // 25
+    assert len(model.imagined) == n * 25
+    data = model.imagined._data.features[:n]
+    assert not data[:, model.policy.meta_model.obs_dim :].any()  # empty histories
+    first = model.replay.sample_first(200).obs
+    assert len(torch.unique(first, dim=0)) == 3  # 60 steps: three episodes begun
+
+
+def test_the_real_share_follows_its_ramp() -> None:
+    model = tiny(real_ratio=(0.05, 0.1, 0.0, 1.0), batch_size=40).learn(60)
+    real = model.policy.meta_model.features(model.replay.all.next_obs, model.replay.all.next_state)
+    shares = []
+    for model.num_timesteps in (50, 75, 100):
+        led = model._policy_batch().next_features
+        shares.append(int(((led[:, None] - real[None]).abs().amax(-1).amin(1) < 1e-6).sum()))
+    assert shares == [0, 20, 40]
+
+
 def test_env_without_a_termination_function_gets_a_learnt_one() -> None:
     assert tiny().policy.meta_model.termination is None
     assert tiny("Pendulum-v1").policy.meta_model.termination is not None
@@ -112,6 +143,10 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(rollout_length=0)
     with pytest.raises(ValueError, match=r"real_ratio=1\.5"):
         tiny(real_ratio=1.5)
+    with pytest.raises(ValueError, match=r"rollout_length='ful': expected a number or"):
+        tiny(rollout_length="ful")
+    with pytest.raises(ValueError, match="expected 0 <= start_epoch < end_epoch"):
+        tiny(real_ratio=(5, 2, 0.0, 1.0))
     with pytest.raises(ValueError, match="device='cuda'"):
         tiny(device="cuda")
     model = tiny()

@@ -1,0 +1,54 @@
+"""Values that change in the course of training: MBPO's thresholded linear schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+EPOCH = 1000
+"""Env steps of an epoch (Janner et al. 2019)."""
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """``first`` up to the epoch ``start``, ``last`` from the epoch ``end`` on, linear between.
+
+    Attributes:
+        start: In epochs of 1,000 env steps.
+        end: In epochs of 1,000 env steps, after ``start``.
+        first: Value at the start.
+        last: Value at the end.
+    """
+
+    start: float
+    end: float
+    first: float
+    last: float
+
+    @classmethod
+    def parse(cls, name: str, value: float | Sequence[float]) -> Ramp:
+        """A number, which stays, or the four numbers (start, end, first, last).
+
+        Raises:
+            ValueError: If it is neither; the message names the argument.
+        """
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return cls(0.0, 1.0, value, value)
+        if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
+            raise ValueError(
+                f"{name}={value!r}: expected a number or (start_epoch, end_epoch, first, last)"
+            )
+        ramp = cls(*(float(x) for x in value))
+        if not 0.0 <= ramp.start < ramp.end:
+            raise ValueError(f"{name}={value!r}: expected 0 <= start_epoch < end_epoch")
+        return ramp
+
+    def at(self, step: int) -> float:
+        """The value after ``step`` env steps."""
+        share = (step / EPOCH - self.start) / (self.end - self.start)
+        return self.first + min(1.0, max(0.0, share)) * (self.last - self.first)
+
+    @property
+    def largest(self) -> float:
+        """The largest value it takes."""
+        return max(self.first, self.last)
