@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from m3po_bench.commands import Eval, List, References, Report, Run, Theory, Tra
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.registry import UnknownNameError, unknown_name
 
-_INTERRUPTED = 130
+_INTERRUPTED, _READER_GONE = 130, 141
 _DESCRIPTION = """Non-stationary meta-reinforcement learning, measured.
 
 Try:
@@ -44,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
     try:
         status = _parse(list(sys.argv[1:] if arguments is None else arguments)).execute()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read us has gone, as ``head`` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _READER_GONE
     except (SuiteError, UnknownNameError) as error:
         complain(str(error))
         status = 2

@@ -206,3 +206,11 @@ def test_theory_prints_bounds_and_draws_them(
     assert all(Path(name).read_bytes().startswith(b"\x89PNG") for name in found["files"])
     status, out, err = _call(capsys, "theory", "--gamma", "1")
     assert (status, out, err) == (2, "", "m3po-bench: gamma is 1; expected in [0, 1)\n")
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    code = "from m3po_bench.cli import main; main(['run', 'nonstationary', '--dry-run'])"
+    command = f'"{sys.executable}" -c "{code}" | head -n 1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ})
+    assert done.stdout.count("\n") == 1
+    assert "Traceback" not in done.stderr
