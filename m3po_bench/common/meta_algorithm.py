@@ -36,7 +36,7 @@ class VecStep(NamedTuple):
         reward: Shape (n_envs,).
         next_obs: What followed, before any reset; shape (n_envs, width).
         terminated: Shape (n_envs,), bool; False where the episode was cut off by time.
-        done: Shape (n_envs,), bool.
+        starts: Whether ``obs`` starts a sequence, with an empty memory; shape (n_envs,), bool.
         cut: Whether ``next_obs`` begins another inner episode of the same trial; (n_envs,), bool.
     """
 
@@ -45,7 +45,7 @@ class VecStep(NamedTuple):
     reward: Array
     next_obs: Array
     terminated: Array
-    done: Array
+    starts: Array
     cut: Array
 
 
@@ -170,12 +170,13 @@ class MetaAlgorithm(BaseAlgorithm):
         assert self.env is not None
         obs, starts = self._last_obs, self._last_episode_starts
         assert isinstance(obs, np.ndarray)
+        assert starts is not None
         env_action, self._agent_state = self.predict(obs, self._agent_state, starts)
         if self.num_timesteps < self.learning_starts:
             env_action = np.stack([self.action_space.sample() for _ in range(self.n_envs)])
         new_obs, rewards, dones, infos = self.env.step(env_action)
         self.num_timesteps += self.n_envs
-        self._store(self._vec_step(obs, env_action, new_obs, rewards, dones, infos))
+        self._store(self._vec_step(obs, env_action, new_obs, rewards, dones, starts, infos))
         self._last_obs, self._last_episode_starts = cast(Array, new_obs), dones
         callback.update_locals(locals())
         if not callback.on_step():
@@ -194,6 +195,7 @@ class MetaAlgorithm(BaseAlgorithm):
         new_obs: Any,
         rewards: Array,
         dones: Array,
+        starts: Array,
         infos: list[dict[str, Any]],
     ) -> VecStep:
         next_obs = np.array(new_obs)
@@ -208,7 +210,7 @@ class MetaAlgorithm(BaseAlgorithm):
             reward=rewards,
             next_obs=next_obs,
             terminated=terminated,
-            done=np.array(dones),
+            starts=np.array(starts),
             cut=first & ~np.asarray(dones),
         )
 

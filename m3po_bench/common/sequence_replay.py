@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -74,7 +75,6 @@ class SequenceReplay:
         self._n_added = 0
         self._n_sequences = 0
         self._sequence = torch.full((n_envs,), -1, dtype=torch.int64)
-        self._starts_sequence = torch.ones(n_envs, dtype=torch.bool)
         shape = (self._capacity, n_envs)
         self._data = RealTransitions(
             obs=torch.zeros(*shape, obs_dim),
@@ -104,13 +104,13 @@ class SequenceReplay:
         reward: Tensor,
         next_obs: Tensor,
         terminated: Tensor,
-        done: Tensor,
+        starts: Tensor,
         cut: Tensor,
     ) -> None:
         """Append one transition of every stream.
 
-        Its history state is the one that the last transition led to, and until
-        ``set_last_next_state`` says otherwise it leads to the same again.
+        Its history state is empty where a sequence starts, else the one that the last transition
+        led to. Until ``set_last_next_state`` says otherwise it leads to the same again.
 
         Args:
             obs: Shape (n_envs, obs_dim).
@@ -118,22 +118,21 @@ class SequenceReplay:
             reward: Shape (n_envs,).
             next_obs: What followed, before any reset; shape (n_envs, obs_dim).
             terminated: Whether ``next_obs`` is terminal, shape (n_envs,).
-            done: Whether the sequence ends here, for whatever reason; shape (n_envs,), bool.
+            starts: Whether a sequence begins with this transition; shape (n_envs,), bool.
             cut: Whether ``next_obs`` belongs to another episode; shape (n_envs,), bool.
         """
         if self._n_added == self._capacity < self._max_length:
             self._grow()
-        for stream in torch.nonzero(self._starts_sequence).flatten():
+        for stream in torch.nonzero(starts).flatten():
             self._sequence[stream] = self._n_sequences
             self._n_sequences += 1
         row = self._n_added % self._capacity
         data = self._data
         data.obs[row], data.action[row], data.reward[row] = obs, action, reward
         data.next_obs[row], data.terminated[row] = next_obs, terminated
-        carried = torch.where(self._starts_sequence[:, None], 0.0, data.next_state[row - 1])
+        carried = torch.where(starts[:, None], 0.0, data.next_state[row - 1])
         data.state[row], data.next_state[row] = carried, carried
         data.sequence[row], self._cut[row] = self._sequence, cut
-        self._starts_sequence = done.clone()
         self._n_added += 1
 
     def _grow(self) -> None:
@@ -218,6 +217,36 @@ class SequenceReplay:
         row = (self._n_added - 1) % self._capacity
         cut = self._cut[row][:, None]
         self._data.next_state[row] = torch.where(cut, self._data.state[row], next_state)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything stored, as tensors by name."""
+        counters = torch.tensor([self._n_added, self._n_sequences])
+        return {
+            **self._data._asdict(),
+            "cut": self._cut,
+            "counters": counters,
+            "current_sequence": self._sequence,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of ``state_dict``.
+
+        Raises:
+            ValueError: If what was stored has another shape than this replay's.
+        """
+        for name, mine in self._data._asdict().items():
+            theirs = state[name].shape
+            if theirs[1:] != mine.shape[1:]:
+                raise ValueError(
+                    f"replay buffer: {name} of shape {tuple(theirs[1:])}, expected "
+                    f"{tuple(mine.shape[1:])}: another env, number of envs or history size"
+                )
+        self._data = RealTransitions(*(state[name].clone() for name in RealTransitions._fields))
+        self._cut = state["cut"].clone()
+        self._n_added, self._n_sequences = (int(x) for x in state["counters"])
+        self._sequence = state["current_sequence"].clone()
+        self._capacity = len(self._cut)
+        self._max_length = max(self._max_length, self._capacity)
 
     @property
     def last(self) -> RealTransitions:

@@ -27,11 +27,14 @@ every second update of the critics, to spend less time on an update.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
@@ -183,7 +186,7 @@ class M3PO(MetaAlgorithm):
             **self.policy_kwargs,
         )
         policy, model = self.policy, self.policy.meta_model
-        self.replay = SequenceReplay(
+        self.replay_buffer = SequenceReplay(
             self.n_envs, model.obs_dim, model.action_dim, model.state_dim, self.buffer_size
         )
         self.imagined = ImaginedReplay(
@@ -223,20 +226,26 @@ class M3PO(MetaAlgorithm):
 
     def _store(self, step: VecStep) -> None:
         columns = self.policy.obs_columns
-        self.replay.add(
+        self.replay_buffer.add(
             torch.as_tensor(step.obs[:, columns], dtype=torch.float32),
             torch.as_tensor(step.action, dtype=torch.float32),
             torch.as_tensor(step.reward, dtype=torch.float32),
             torch.as_tensor(step.next_obs[:, columns], dtype=torch.float32),
             torch.as_tensor(step.terminated, dtype=torch.float32),
-            torch.as_tensor(step.done),
+            torch.as_tensor(step.starts),
             torch.as_tensor(step.cut),
         )
-        self.policy.meta_model.carry_states(self.replay)
+        self.policy.meta_model.carry_states(self.replay_buffer)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        found = super()._setup_learn(*args, **kwargs)
+        if self.num_timesteps == 0:  # steps are counted anew
+            self._next_fit = self._next_rollouts = 0
+        return found
 
     def train(self) -> None:
         """One turn of the algorithm box after an env step: fit, branch, update."""
-        if len(self.replay) < self.learning_starts:  # a loaded agent without its data
+        if len(self.replay_buffer) < self.learning_starts:  # a loaded agent without its data
             return
         self._update_learning_rate(self.soft_actor_critic.optimizers)
         if self.num_timesteps >= self._next_fit:
@@ -253,23 +262,23 @@ class M3PO(MetaAlgorithm):
 
     def _fit_meta_model(self) -> None:
         n_steps = self.model_fit_steps if self._fitted else self.model_first_fit
-        for key, value in self.trainer.fit(self.replay, n_steps).items():
+        for key, value in self.trainer.fit(self.replay_buffer, n_steps).items():
             self.logger.record(f"model/{key}", value)
         self._fitted = True
         self._next_fit = self.num_timesteps + self.model_fit_every
         self.imagined.clear()
-        last = self.replay.last
+        last = self.replay_buffer.last
         self._agent_state = (last.state.numpy(), last.obs.numpy())  # of the encoder as it is now
         self._next_rollouts = self.num_timesteps
 
     def _branch_meta_rollouts(self) -> None:
         n = self.rollouts_per_step * self.rollout_every
         if self._full_rollouts:
-            length = self.replay.longest_sequence
-            starts = self.replay.sample_first(max(1, n // length))
+            length = self.replay_buffer.longest_sequence
+            starts = self.replay_buffer.sample_first(max(1, n // length))
         else:
             length = int(self._length_ramp.at(self.num_timesteps))
-            starts = self.replay.sample(n)
+            starts = self.replay_buffer.sample(n)
         termination = self._terminated if self.termination_from_env else None
         branch(
             self.policy.meta_model, self.policy.actor, starts, length, self.imagined, termination
@@ -286,7 +295,7 @@ class M3PO(MetaAlgorithm):
         return concatenate(self.imagined.sample(self.batch_size - n_real), real)
 
     def _real_batch(self, n: int) -> Transitions:
-        data, model = self.replay.sample(n), self.policy.meta_model
+        data, model = self.replay_buffer.sample(n), self.policy.meta_model
         return Transitions(
             model.features(data.obs, data.state),
             data.action,
@@ -294,6 +303,23 @@ class M3PO(MetaAlgorithm):
             model.features(data.next_obs, data.next_state),
             1.0 - data.terminated,
         )
+
+    def save_replay_buffer(self, path: str | Path) -> None:
+        """Save D_env, as SB3's method of this name does; tensors only, nothing pickled."""
+        path = Path(path)
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        torch.save(self.replay_buffer.state_dict(), temporary)
+        temporary.replace(path)
+
+    def load_replay_buffer(self, path: str | Path) -> None:
+        """Go on with a saved D_env; learning refits the meta-model before anything else.
+
+        Raises:
+            ValueError: If it was saved from another env, number of envs or history size.
+        """
+        self.replay_buffer.load_state_dict(torch.load(path, weights_only=True))
+        self.policy.meta_model.refresh_states(self.replay_buffer)
+        self._next_fit = self._next_rollouts = 0
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""
@@ -313,7 +339,7 @@ class M3PO(MetaAlgorithm):
         return torch.as_tensor(self.env.env_method("terminated", *arrays, indices=0)[0])
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "replay", "imagined"]
+        return [*super()._excluded_save_params(), "replay_buffer", "imagined"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         optimizers = [f"soft_actor_critic.{n}_optimizer" for n in ("actor", "critic", "alpha")]

@@ -21,7 +21,7 @@ def filled(
             torch.full((n_envs,), float(t)),
             torch.stack([stream, torch.full((n_envs,), t + 1.0)], -1),
             torch.zeros(n_envs),
-            torch.full((n_envs,), ends),
+            torch.full((n_envs,), t % episode == 0),
             torch.full((n_envs,), bool(cut_every) and not ends and (t + 1) % cut_every == 0),
         )
     return replay

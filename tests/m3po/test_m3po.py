@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from m3po_bench import M3PO, make_agent
@@ -36,11 +40,11 @@ def test_acting_and_replay_agree_on_every_history_state(env_id: str) -> None:
         model.learn(1, reset_num_timesteps=False, log_interval=None)
         assert model._agent_state is not None
         seen.append(model._agent_state[0][0])
-    np.testing.assert_allclose(np.stack(seen), model.replay.all.state, rtol=1e-3, atol=1e-5)
-    stored = model.replay.all.next_state
-    model.policy.meta_model.refresh_states(model.replay)
-    np.testing.assert_allclose(np.stack(seen), model.replay.all.state, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(stored, model.replay.all.next_state, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(np.stack(seen), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5)
+    stored = model.replay_buffer.all.next_state
+    model.policy.meta_model.refresh_states(model.replay_buffer)
+    np.testing.assert_allclose(np.stack(seen), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(stored, model.replay_buffer.all.next_state, rtol=1e-3, atol=1e-5)
 
 
 def test_memory_outlasts_inner_episodes_of_a_trial() -> None:
@@ -54,11 +58,15 @@ def test_memory_outlasts_inner_episodes_of_a_trial() -> None:
     assert not states[0].any()
     np.testing.assert_array_equal(states[10], states[9])  # the boundary leaves memory alone
     assert not states[20].any()  # the next trial starts afresh
-    np.testing.assert_allclose(np.stack(states), model.replay.all.state, rtol=1e-3, atol=1e-5)
-    stored = model.replay.all.next_state
-    model.policy.meta_model.refresh_states(model.replay)
-    np.testing.assert_allclose(np.stack(states), model.replay.all.state, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(stored, model.replay.all.next_state, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        np.stack(states), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5
+    )
+    stored = model.replay_buffer.all.next_state
+    model.policy.meta_model.refresh_states(model.replay_buffer)
+    np.testing.assert_allclose(
+        np.stack(states), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5
+    )
+    np.testing.assert_allclose(stored, model.replay_buffer.all.next_state, rtol=1e-3, atol=1e-5)
 
 
 def test_without_history_nothing_is_remembered() -> None:
@@ -76,12 +84,16 @@ def test_without_history_nothing_is_remembered() -> None:
 @pytest.mark.parametrize("real_ratio", [0.0, 0.5, 1.0])
 def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
     model = tiny(real_ratio=real_ratio, batch_size=40).learn(60)
-    real = model.policy.meta_model.features(model.replay.all.obs, model.replay.all.state)
+    real = model.policy.meta_model.features(
+        model.replay_buffer.all.obs, model.replay_buffer.all.state
+    )
     batch = model._policy_batch()
     assert len(batch.reward) == 40
     found = (batch.features[:, None] == real[None]).all(-1).any(1)
     # k = 1: imagined transitions start at real features too, so tell them by where they lead
-    ends = model.policy.meta_model.features(model.replay.all.next_obs, model.replay.all.next_state)
+    ends = model.policy.meta_model.features(
+        model.replay_buffer.all.next_obs, model.replay_buffer.all.next_state
+    )
     led = (batch.next_features[:, None] - ends[None]).abs().amax(-1).amin(1) < 1e-6
     assert int((found & led).sum()) == round(40 * real_ratio)
 
@@ -107,13 +119,15 @@ def test_full_rollouts_start_where_episodes_do_and_last_as_long() -> None:
     assert len(model.imagined) == n * 25
     data = model.imagined._data.features[:n]
     assert not data[:, model.policy.meta_model.obs_dim :].any()  # empty histories
-    first = model.replay.sample_first(200).obs
+    first = model.replay_buffer.sample_first(200).obs
     assert len(torch.unique(first, dim=0)) == 3  # 60 steps: three episodes begun
 
 
 def test_the_real_share_follows_its_ramp() -> None:
     model = tiny(real_ratio=(0.05, 0.1, 0.0, 1.0), batch_size=40).learn(60)
-    real = model.policy.meta_model.features(model.replay.all.next_obs, model.replay.all.next_state)
+    real = model.policy.meta_model.features(
+        model.replay_buffer.all.next_obs, model.replay_buffer.all.next_state
+    )
     shares = []
     for model.num_timesteps in (50, 75, 100):
         led = model._policy_batch().next_features
@@ -124,6 +138,48 @@ def test_the_real_share_follows_its_ramp() -> None:
 def test_env_without_a_termination_function_gets_a_learnt_one() -> None:
     assert tiny().policy.meta_model.termination is None
     assert tiny("Pendulum-v1").policy.meta_model.termination is not None
+
+
+def test_learning_anew_in_the_middle_of_an_episode() -> None:
+    """SB3 resets env and step count then: memory begins anew, and the model is fitted again."""
+    model = tiny(learning_starts=50, model_fit_every=50).learn(130)
+    before = model.policy.meta_model.encoder.state_dict()  # type: ignore[union-attr]
+    before = {name: value.clone() for name, value in before.items()}
+    model.learn(80)
+    assert model.num_timesteps == 80
+    sequences = model.replay_buffer.all.sequence
+    assert [int((sequences == i).sum()) for i in range(3)] == [100, 30, 80]
+    assert not model.replay_buffer.all.state[130].any()
+    after = model.policy.meta_model.encoder.state_dict()  # type: ignore[union-attr]
+    assert any(not torch.equal(after[name], before[name]) for name in before)
+
+
+def test_sb3s_callbacks_and_evaluation(tmp_path: Path) -> None:
+    seen = EvalCallback(
+        Monitor(gym.make(ENV)), n_eval_episodes=2, eval_freq=60, log_path=str(tmp_path),
+        best_model_save_path=str(tmp_path), verbose=0,
+    )  # fmt: skip
+    kept = CheckpointCallback(60, str(tmp_path), save_replay_buffer=True)
+    model = tiny().learn(130, callback=[seen, kept], progress_bar=False)
+    assert np.load(tmp_path / "evaluations.npz")["results"].shape == (2, 2)
+    best = M3PO.load(tmp_path / "best_model")
+    mean, _ = evaluate_policy(best, Monitor(gym.make(ENV)), n_eval_episodes=2)
+    assert np.isfinite(mean)
+    saved = M3PO.load(tmp_path / "rl_model_120_steps", env=gym.make(ENV))
+    saved.load_replay_buffer(tmp_path / "rl_model_replay_buffer_120_steps.pkl")
+    assert len(saved.replay_buffer) == 120
+    for name in ("obs", "action", "reward", "next_obs", "sequence"):
+        mine = getattr(model.replay_buffer.all, name)[:120]
+        assert torch.equal(getattr(saved.replay_buffer.all, name), mine), name
+    n = saved._n_updates
+    saved.learn(20, reset_num_timesteps=False)
+    assert (saved.num_timesteps, len(saved.replay_buffer)) == (140, 140)
+    assert saved._n_updates == n + 20  # it learns at once, without new random steps
+    assert int(saved.replay_buffer.all.sequence[120]) == 2  # after episodes 0 and 1
+    with pytest.raises(ValueError, match=r"obs of shape \(1, 3\), expected \(1, 17\)"):
+        tiny("M3PO/HalfCheetahFwdBwd-v0").load_replay_buffer(
+            tmp_path / "rl_model_replay_buffer_120_steps.pkl"
+        )
 
 
 def test_subprocess_envs() -> None:

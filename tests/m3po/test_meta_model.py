@@ -20,15 +20,15 @@ def two_task_data(n_episodes: int = 24, length: int = 20) -> SequenceReplay:
         for t in range(length):
             action = torch.rand(1, 1) * 2 - 1
             next_obs = 0.8 * obs + 0.2 * action
-            done = torch.tensor([t == length - 1])
+            starts = torch.tensor([t == 0])
             replay.add(
                 obs,
                 action,
                 direction * next_obs[:, 0],
                 next_obs,
                 torch.zeros(1),
-                done,
-                ~done & done,
+                starts,
+                torch.zeros(1, dtype=torch.bool),
             )
             obs = next_obs
     return replay
@@ -47,10 +47,11 @@ def fitted(history: bool, steps: int = 400) -> tuple[MetaModel, SequenceReplay]:
 def _without_states(source: SequenceReplay) -> SequenceReplay:
     replay, data = SequenceReplay(1, 1, 1, 0, 10_000), source.all
     for i in range(len(source)):
-        done = torch.tensor([i % 20 == 19])
+        starts = torch.tensor([i % 20 == 0])
         replay.add(
             data.obs[i : i + 1], data.action[i : i + 1], data.reward[i : i + 1],
-            data.next_obs[i : i + 1], torch.zeros(1), done, ~done & done,
+            data.next_obs[i : i + 1], torch.zeros(1), starts,
+            torch.zeros(1, dtype=torch.bool),
         )  # fmt: skip
     return replay
 
@@ -131,11 +132,11 @@ def test_learns_when_episodes_end() -> None:
     replay = SequenceReplay(1, 1, 1, 16, 10_000)
     for _ in range(60):
         obs = torch.zeros(1, 1)
-        for _ in range(30):
+        for t in range(30):
             action = torch.rand(1, 1)
             next_obs = obs + 0.2 * action
-            ends = next_obs[:, 0] > 1.0
-            replay.add(obs, action, torch.zeros(1), next_obs, ends.float(), ends, ~ends & ends)
+            ends, starts = next_obs[:, 0] > 1.0, torch.tensor([t == 0])
+            replay.add(obs, action, torch.zeros(1), next_obs, ends.float(), starts, ~ends & ends)
             obs = next_obs
             if ends:
                 break
