@@ -78,7 +78,8 @@ class Run:
         episodes = self._evaluate(model, budget.steps, final)
         diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
         train_env.close()
-        self.store.keep_model(spec, model.save)
+        if hasattr(model, "save"):
+            self.store.keep_model(spec, model.save)
         self.store.finish(spec, self._record(model, diagnostics))
 
     def _learn(self, model: Any) -> None:

@@ -64,6 +64,8 @@ class Store:
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RUN).unlink(missing_ok=True)
+        for half_written in folder.glob(f".*.{MODEL}"):
+            half_written.unlink()
         write_atomically(folder / EVALUATION, ",".join(COLUMNS) + "\n")
         return folder
 

@@ -166,7 +166,7 @@ def task_probe(played: Played) -> dict[str, float]:
     Returns:
         ``probe/accuracy_ageA``, the share of right answers by the task's age, and
         ``probe/right_within_3``, the share of changes after which an answer within three
-        transitions of the new task is right, where there are few tasks; otherwise
+        transitions of the new task is right, where there are few tasks to name; otherwise
         ``probe/r2_ageA``, averaged over the task's parameters.
     """
     learn = torch.zeros_like(played.valid)
@@ -175,9 +175,10 @@ def task_probe(played: Played) -> dict[str, float]:
     fit, test = played.valid & learn, played.valid & ~learn
     if not test.any():
         return {}
-    tasks = torch.unique(played.task[played.valid], dim=0)
-    few = 2 <= len(tasks) <= _FEW_TASKS
-    label = (played.task[:, :, None] == tasks).all(-1).int().argmax(-1)
+    tasks = torch.unique(played.task[fit], dim=0)
+    which = (played.task[:, :, None] == tasks).all(-1)
+    few = 2 <= len(tasks) <= _FEW_TASKS and bool(which.any(-1)[test].all())
+    label = which.int().argmax(-1)
     target = torch.eye(len(tasks))[label].double() if few else played.task.double()
     answer = _ridge(state[fit], target[fit], state)
     found: dict[str, float] = {}

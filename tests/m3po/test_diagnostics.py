@@ -72,6 +72,13 @@ def test_a_continuous_task_is_probed_by_its_variance_explained() -> None:
     assert abs(task_probe(played(task=values))["probe/r2_age6"]) < 0.1
 
 
+def test_tasks_that_were_never_met_before_cannot_be_named() -> None:
+    each_its_own = torch.arange(N, dtype=torch.float32)[:4].repeat(N // 4)[None, :, None]
+    found = task_probe(played(task=each_its_own.expand(LENGTH, N, 1)))
+    assert any(name.startswith("probe/r2") for name in found)
+    assert not any(name.startswith("probe/accuracy") for name in found)
+
+
 class Exact(MetaModel):
     """Knows the dynamics of ``played`` but for a constant, and for what it adds to the reward."""
 
