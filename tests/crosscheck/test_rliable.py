@@ -42,7 +42,7 @@ def test_performance_profiles() -> None:
 
     matrix = np.random.default_rng(1).gamma(2.0, 0.4, (7, 4))
     thresholds = np.linspace(0.0, 2.0, 21)
-    expected = library.run_score_deviation(matrix, thresholds)
+    expected = [library.run_score_deviation(matrix, tau) for tau in thresholds]
     found = statistics.performance_profile(list(matrix.T), thresholds)
     np.testing.assert_allclose(found, expected)
 
