@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from m3po_bench.commands import Eval, List, References, Report, Run, Theory, Train, complain
+from m3po_bench.commands import Eval, List, References, Report, Run, Theory, Train, Verify, complain
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.registry import UnknownNameError, unknown_name
 
@@ -36,9 +36,10 @@ Command = (
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
     | Annotated[References, subcommand("references")]
+    | Annotated[Verify, subcommand("verify")]
     | Annotated[Theory, subcommand("theory")]
 )
-_COMMANDS = ("run", "report", "list", "train", "eval", "references", "theory")
+_COMMANDS = ("run", "report", "list", "train", "eval", "references", "verify", "theory")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

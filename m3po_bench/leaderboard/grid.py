@@ -124,9 +124,8 @@ class RunSpec:
 
     @property
     def config_hash(self) -> str:
-        """First 12 hexadecimal digits of the SHA-256 of ``config``."""
-        canonical = json.dumps(self.config, sort_keys=True)
-        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+        """See ``config_hash``."""
+        return config_hash(self.config)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values from which ``from_dict`` makes an equal run."""
@@ -209,6 +208,12 @@ class Suite:
             envs=tuple(dict.fromkeys(env_id(env) for env in envs)) or self.envs,
             seeds=self.seeds if seeds is None else seeds,
         )
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """First 12 hexadecimal digits of the SHA-256 of a run's configuration."""
+    canonical = json.dumps(config, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def short_name(env: str) -> str:

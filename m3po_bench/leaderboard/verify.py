@@ -1,0 +1,210 @@
+"""Checks of a results folder that somebody else may have made.
+
+Only JSON and CSV are read, up to a size; links are refused, models and everything else are never
+opened. What is found is told, one line for each problem; nothing in a folder makes this raise.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from m3po_bench.leaderboard.grid import PROTOCOL, config_hash, short_name
+from m3po_bench.leaderboard.references import load_references
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, RUN
+
+MAX_BYTES = 50_000_000
+"""Of a file that is read."""
+
+BEST_SCORE = 3.0
+"""Scores above are not believed: three times the way from random to the oracle."""
+
+_SETTINGS, _SPLITS = ("online",), ("test", "ood")
+_RECORD: dict[str, type] = {
+    "agent": str, "env": str, "schedule": str, "seed": int, "config_hash": str, "config": dict,
+    "protocol": str, "env_steps": int, "training_seconds": dict, "versions": dict,
+}  # fmt: skip
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", dict: "an object"}
+_BUDGET = ("steps", "checkpoints", "eval_episodes", "final_episodes")
+
+
+class RefusedError(Exception):
+    """A file that cannot be believed; the message says why."""
+
+
+def verify(root: Path) -> tuple[int, list[str]]:
+    """How many runs a results folder holds, and what is wrong with it.
+
+    Args:
+        root: A results folder, as ``m3po-bench run`` writes it.
+
+    Returns:
+        Number of finished runs, and one line for each problem; none if all is well.
+    """
+    problems = [f"{path}: a link; links are not followed" for path in _links(root)]
+    runs = 0
+    hashes: dict[str, str] = {}
+    for path in sorted(root.glob(f"*/*/*/{RUN}")):
+        if path.is_symlink() or any(parent.is_symlink() for parent in path.parents):
+            continue
+        runs += 1
+        name = path.parent.relative_to(root).as_posix()
+        try:
+            record = _read_record(path)
+            problems += [f"{name}: {text}" for text in _record_problems(record, name)]
+            rows = _read_rows(path.with_name(EVALUATION))
+            problems += [f"{name}: {text}" for text in _row_problems(record, rows)]
+            entry = name.rpartition("/")[0]
+            if hashes.setdefault(entry, record["config_hash"]) != record["config_hash"]:
+                problems.append(f"{name}: configured unlike other seeds of {entry}")
+        except RefusedError as error:
+            problems.append(f"{name}: {error}")
+    if runs == 0:
+        problems.append(f"{root}: no finished run (AGENT folders with seedN/{RUN})")
+    return runs, problems
+
+
+def _links(root: Path) -> list[Path]:
+    return sorted(path for path in root.rglob("*") if path.is_symlink())
+
+
+def _read(path: Path) -> str:
+    if path.is_symlink() or not path.is_file():
+        raise RefusedError(f"{path.name}: missing")
+    if path.stat().st_size > MAX_BYTES:
+        raise RefusedError(f"{path.name}: more than {MAX_BYTES:,} bytes")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise RefusedError(f"{path.name}: not a text file") from None
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    def not_a_number(text: str) -> float:
+        raise ValueError(f"{text} is not JSON")
+
+    try:
+        record = json.loads(_read(path), parse_constant=not_a_number)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise RefusedError(f"{RUN}: {reason[:100]}") from None
+    if not isinstance(record, dict):
+        raise RefusedError(f"{RUN}: expected an object")
+    for key, kind in _RECORD.items():
+        value = record.get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise RefusedError(f"{RUN}: {key} = {_shown(value)}, expected {_KINDS[kind]}")
+    config = record["config"]
+    for key in _BUDGET:
+        if not isinstance(config.get(key), int) or not 0 <= config[key] <= 10**12:
+            raise RefusedError(f"{RUN}: config.{key} = {_shown(config.get(key))}, expected a count")
+    if config["checkpoints"] < 1 or config["checkpoints"] > max(1, config["steps"]):
+        raise RefusedError(f"{RUN}: config.checkpoints = {config['checkpoints']}: impossible")
+    return record
+
+
+def _record_problems(record: Mapping[str, Any], name: str) -> Iterator[str]:
+    config = record["config"]
+    expected = (
+        f"{short_name(record['env'])}-{record['schedule']}/{record['agent']}/seed{record['seed']}"
+    )
+    if name != expected:
+        yield f"its {RUN} is that of {_shown(expected)}"
+    for where, protocol in (("protocol", record["protocol"]), ("config", config.get("protocol"))):
+        if protocol != PROTOCOL:
+            yield f"{where} says protocol {_shown(protocol)}, expected {PROTOCOL}"
+    if record["config_hash"] != config_hash(config):
+        yield f"config_hash {_shown(record['config_hash'])} is not its config's"
+    for key in ("agent", "env"):
+        if config.get(key) != record[key]:
+            yield f"config is for {key} {_shown(config.get(key))}"
+    if record["env_steps"] < config["steps"]:
+        yield f"{record['env_steps']:,} env steps of {config['steps']:,}"
+    seconds = record["training_seconds"].get("cpu")
+    if not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
+        yield f"training_seconds.cpu = {_shown(seconds)}, expected seconds"
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    kinds = {"step": int, "episode": int, "return": float, "length": int, "n_changes": int}
+    rows = []
+    try:
+        reader = csv.DictReader(io.StringIO(_read(path)), strict=True)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise RefusedError(f"{EVALUATION}: expected the columns {','.join(COLUMNS)}")
+        for row in reader:
+            if None in row or None in row.values():
+                raise RefusedError(
+                    f"{EVALUATION}: line {reader.line_num} has not {len(COLUMNS)} cells"
+                )
+            rows.append({key: kinds.get(key, str)(value) for key, value in row.items()})
+    except (ValueError, csv.Error) as error:
+        raise RefusedError(f"{EVALUATION}: {str(error)[:100]}") from None
+    if not rows:
+        raise RefusedError(f"{EVALUATION}: no rows")
+    return rows
+
+
+def _row_problems(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
+    config = record["config"]
+    test = _test_split(record["env"])
+    if test is None:
+        yield f"env {_shown(record['env'])} is no meta-env known here: its rows are not checked"
+        return
+    n_episodes, horizon = test
+    steps, n = config["steps"], config["checkpoints"]
+    due = [steps * i // n for i in range(1, min(n, len(rows) + 1) + 1)]
+    by_step: dict[int, list[int]] = {}
+    for row in rows:
+        if row["setting"] not in _SETTINGS or row["split"] not in _SPLITS:
+            yield f"setting {_shown(row['setting'])}, split {_shown(row['split'])}: not known"
+            return
+        if not math.isfinite(row["return"]) or not 1 <= row["length"] <= horizon:
+            yield f"step {row['step']}: return {row['return']}, length {row['length']}: impossible"
+            return
+        by_step.setdefault(row["step"], []).append(row["episode"])
+    if sorted(by_step) != due:
+        yield f"checkpoints at {_shown(sorted(by_step))}, expected {_shown(due)}"
+        return
+    for step, episodes in by_step.items():
+        wanted = config["eval_episodes"]
+        if step == steps:
+            wanted = config["final_episodes"] or n_episodes
+        if sorted(episodes) != list(range(min(wanted, n_episodes))):
+            yield f"step {step}: episodes {_shown(sorted(episodes))}, expected {wanted} from 0 on"
+    yield from _plausibility(record, [row["return"] for row in rows if row["step"] == steps])
+
+
+def _plausibility(record: Mapping[str, Any], returns: list[float]) -> Iterator[str]:
+    known = load_references().get((record["env"], record["schedule"]), {})
+    if not returns or not {"random", "oracle"} <= set(known):
+        return
+    low, high = known["random"].mean, known["oracle"].mean
+    score = (sum(returns) / len(returns) - low) / (high - low)
+    if score > BEST_SCORE:
+        yield f"a score of {score:.1f} (0 is random, 1 the oracle) is not believed"
+
+
+def _test_split(env_id: str) -> tuple[int, int] | None:
+    """Number of test episodes and the time limit; None if there is no such meta-env."""
+    if env_id not in gym.registry:
+        return None
+    try:
+        env = gym.make(env_id, split="test", disable_env_checker=True)
+    except TypeError:  # an env without splits
+        return None
+    found = len(env.get_wrapper_attr("episodes")), int(env.get_wrapper_attr("horizon"))
+    env.close()
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

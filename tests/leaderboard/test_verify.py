@@ -1,0 +1,162 @@
+"""Published results pass; whatever is wrong with a folder is one line, never an exception."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from m3po_bench.leaderboard.grid import config_hash
+from m3po_bench.leaderboard.store import EVALUATION, RUN
+from m3po_bench.leaderboard.verify import verify
+
+RESULTS = Path(__file__).parents[2] / "results"
+NAME = "PointFwdBwd-hazard/SAC/seed1"
+
+
+@pytest.mark.parametrize("suite", sorted(path.parent.name for path in RESULTS.glob("*/suite.json")))
+def test_published_results_pass(suite: str) -> None:
+    runs, problems = verify(RESULTS / suite)
+    assert problems == []
+    assert runs >= 12
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two seeds of a published entry."""
+    for seed in (0, 1):
+        name = NAME.replace("seed1", f"seed{seed}")
+        shutil.copytree(RESULTS / "quick" / name, tmp_path / name)
+    return tmp_path
+
+
+def edited(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def apply(run: Path) -> None:
+        record = json.loads((run / RUN).read_text())
+        change(record)
+        (run / RUN).write_text(json.dumps(record))
+
+    return apply
+
+
+def honest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Another configuration, with the hash that belongs to it."""
+
+    def both(record: dict[str, Any]) -> None:
+        change(record["config"])
+        record["config_hash"] = config_hash(record["config"])
+
+    return edited(both)
+
+
+def rows(old: str, new: str) -> Callable[[Path], None]:
+    def apply(run: Path) -> None:
+        path = run / EVALUATION
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return apply
+
+
+def moved(run: Path) -> None:
+    run.rename(run.with_name("seed7"))
+
+
+def linked(run: Path) -> None:
+    (run / "model.zip").symlink_to("/etc/passwd")
+
+
+def generous(run: Path) -> None:
+    lines = (run / EVALUATION).read_text().splitlines()
+    paid = [",".join([*cells[:4], "900.0", *cells[5:]]) for cells in
+            (line.split(",") for line in lines[1:])]  # fmt: skip
+    (run / EVALUATION).write_text("\n".join([lines[0], *paid]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (edited(lambda r: r.update(protocol="P0")), "protocol says protocol 'P0', expected P1"),
+        (edited(lambda r: r["config"].update(steps=2999)), "is not its config's"),
+        (honest(lambda c: c.update(kwargs={"gamma": 0.5})), "configured unlike other seeds"),
+        (edited(lambda r: r.update(seed="1")), "seed = '1', expected a whole number"),
+        (edited(lambda r: r.pop("config")), "config = None, expected an object"),
+        (edited(lambda r: r.update(env_steps=12)), "12 env steps of 3,000"),
+        (edited(lambda r: r.update(agent="Mine")), "config is for agent 'SAC'"),
+        (edited(lambda r: r.update(env="M3PO/Nowhere-v0")), "is no meta-env known here"),
+        (edited(lambda r: r.update(env="CartPole-v1")), "is no meta-env known here"),
+        (edited(lambda r: r["training_seconds"].update(cpu=-1)), "training_seconds.cpu = -1"),
+        (honest(lambda c: c.update(checkpoints=10**9)), "config.checkpoints = 1000000000"),
+        (moved, f"its run.json is that of '{NAME}'"),
+        (linked, "a link; links are not followed"),
+        (rows("return", "score"), "expected the columns step,setting"),
+        (rows("300,online,test,0,", "300,online,test,1,"), "step 300: episodes [1, 1, 2"),
+        (rows("300,online,test,0,", "301,online,test,0,"), "checkpoints at [300, 301, 600"),
+        (rows("300,online,test,0,", "300,offline,test,0,"), "setting 'offline'"),
+        (rows("300,online,test,0,", "300,online,test,0,inf,100,1\n300,online,test,0,"), "inf"),
+        (rows("300,online,test,0,", "300,online,test,zero,"), "invalid literal for int"),
+        (rows(",100,", ",101,"), "length 101: impossible"),
+        (lambda run: (run / EVALUATION).unlink(), "evaluation.csv: missing"),
+        (lambda run: (run / EVALUATION).write_bytes(b"\xff\xfe\x00"), "not a text file"),
+        (lambda run: (run / RUN).write_text("[" * 100_000), "run.json:"),
+        (lambda run: (run / RUN).write_text('{"seed": NaN}'), "NaN is not JSON"),
+        (lambda run: (run / RUN).write_text("[]"), "expected an object"),
+        (lambda run: shutil.rmtree(run.parents[2] / "PointFwdBwd-hazard"), "no finished run"),
+        (generous, "is not believed"),
+    ],
+)
+def test_what_is_wrong_is_said(folder: Path, spoil: Callable[[Path], None], said: str) -> None:
+    assert verify(folder) == (2, [])
+    spoil(folder / NAME)
+    _, problems = verify(folder)
+    assert any(said in problem for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("m3po_bench.leaderboard.verify.MAX_BYTES", 10)
+    assert "run.json: more than 10 bytes" in verify(folder)[1][0]
+
+
+hostile = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+KEYS = ["agent", "env", "schedule", "seed", "config_hash", "config", "protocol", "env_steps",
+        "training_seconds", "versions"]  # fmt: skip
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(key=st.sampled_from(KEYS), value=VALUES)
+def test_any_value_anywhere_is_survived(folder: Path, key: str, value: Any) -> None:
+    edited(lambda record: record.update({key: value}))(folder / NAME)
+    try:
+        runs, problems = verify(folder)
+        assert runs == 2
+        assert all(isinstance(problem, str) and "\n" not in problem for problem in problems)
+    finally:
+        shutil.copy(RESULTS / "quick" / NAME / RUN, folder / NAME / RUN)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(max_size=200), at=st.integers(0, 400))
+def test_any_text_among_the_rows_is_survived(folder: Path, text: str, at: int) -> None:
+    path = folder / NAME / EVALUATION
+    whole = (RESULTS / "quick" / NAME / EVALUATION).read_text()
+    path.write_text(whole[:at] + text + whole[at:], encoding="utf-8", errors="replace")
+    assert all("\n" not in problem for problem in verify(folder)[1])
