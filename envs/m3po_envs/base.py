@@ -99,6 +99,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self.horizon = HORIZONS.get(self.env_id, HORIZON)
         self.split = split
         self.visibility = visibility
+        self._shows = visibility != "hidden"
         self._own_schedule = self._schedule = parse_schedule(schedule)
         self._tasks = self._tasks_of(split)
         self._own_schedule.check(self._tasks)
@@ -215,7 +216,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._changed = self._step == self._next_change
         if self._changed:
             self._advance()
-        return self._observe(obs), reward, terminated, truncated, self._report(info)
+        if self._shows:
+            obs = self._observe(obs)
+        return obs, reward, terminated, truncated, self._report(info)
 
     def _seed(self, seed: int | None) -> None:
         gym.Env.reset(self, seed=seed)
@@ -319,7 +322,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         return self._ids.setdefault(task.params, len(self._ids))
 
     def _observe(self, obs: NDArray[Any]) -> NDArray[Any]:
-        if self.visibility == "hidden":
+        if not self._shows:
             return obs
         seen = self._vector if self.visibility == "oracle" else (float(self._changed),)
         return np.concatenate([obs, np.asarray(seen, self._dtype)])

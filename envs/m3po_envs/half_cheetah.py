@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from m3po_bench.tasks import FiniteTasks, Task, UniformTasks
 from m3po_envs.base import Array
 from m3po_envs.locomotion import ForwardBackward, LocomotionBase
+from m3po_envs.physics import ModelFields
 
 ARGUMENTS = {"ctrl_cost_weight": 0.05}
 VELOCITY_COLUMNS = (8,)
@@ -163,11 +164,10 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
         "ood": FiniteTasks(("joint",), ((0.0,),)),
     }
 
-    def _apply(self, task: Task) -> None:
-        self._disabled = int(task.params[0])
+    def _begin_simulation(self) -> None:
+        self._fields = ModelFields(self.model, ["actuator_gear"])
 
-    def do_simulation(self, ctrl: NDArray[Any], n_frames: int) -> None:
-        """Simulate with the disabled motor's torque left out."""
-        ctrl = np.array(ctrl)
-        ctrl[self._disabled] = 0.0
-        super().do_simulation(ctrl, n_frames)
+    def _apply(self, task: Task) -> None:
+        gear = self._fields.nominal["actuator_gear"].copy()
+        gear[int(task.params[0])] = 0.0
+        self._fields.write({"actuator_gear": gear})

@@ -103,12 +103,13 @@ class LocomotionBase(MetaEnvBase):
 
     def _step_body(self, action: NDArray[Any]) -> Step:
         obs, _, terminated, truncated, info = super()._step_body(action)
-        paid = self._paid_now(info["x_velocity"], info.get("y_velocity", 0.0))
-        info["reward_forward"] = forward = self._weight * paid
-        contact, survive = info.get("reward_contact", 0.0), info.get("reward_survive", 0.0)
-        reward = forward + survive + info["reward_ctrl"] + contact
+        told = info.get
+        contact = told("reward_contact", 0.0)
+        forward = self._weight * self._paid_now(info["x_velocity"], told("y_velocity", 0.0))
+        info["reward_forward"] = forward
+        reward = forward + told("reward_survive", 0.0) + info["reward_ctrl"] + contact
         if self._planner:
-            velocity = (info["x_velocity"], info.get("y_velocity", 0.0))[: self.dimensions]
+            velocity = (info["x_velocity"], told("y_velocity", 0.0))[: self.dimensions]
             costs = (-contact,) if self._has_contact_cost else ()
             obs = np.concatenate([obs, velocity, costs])
         return obs, reward, terminated, truncated, info

@@ -50,8 +50,8 @@ class PendulumRandomParamsEnv(NeverTerminates, MetaEnvBase, PendulumEnv):
 
     ## Does it reward adaptation?
     Yes. Under the default schedule SAC that sees the parameters (``visibility="oracle"``) earns
-    -103, -87 and -87 after 10,000 steps, memoryless SAC -665, -752 and -1050 (three seeds each, mean
-    of the 40 ``test`` episodes, presets ``quick``).
+    -103, -87 and -87 after 10,000 steps, memoryless SAC -665, -752 and -1050 (three seeds each,
+    mean of the 40 ``test`` episodes, presets ``quick``).
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"``, ``visibility="hidden"``, see ``MetaEnvBase``;
