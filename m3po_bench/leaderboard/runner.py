@@ -7,6 +7,7 @@ input and dies when that input is closed, which is to say: when its parent dies,
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -61,6 +62,7 @@ class Run:
 
         Raises:
             RuntimeError: If the agent stops before its budget is used.
+            FloatingPointError: If a return is not a finite number.
         """
         spec, budget = self.spec, self.spec.budget
         self.store.begin(spec)
@@ -109,6 +111,12 @@ class Run:
         wanted = range(min(n_episodes, self._n_episodes))
         with self._evaluation.running(), isolated_randomness(EVALUATION_SEED + self.spec.seed):
             episodes = evaluate(model, self._test_envs, wanted)
+        for episode in episodes:
+            if not math.isfinite(episode.total):
+                raise FloatingPointError(
+                    f"{self.spec.agent} earned {episode.total} in test episode {episode.index} "
+                    f"after {step:,} steps"
+                )
         self.store.add_rows(
             self.spec,
             (

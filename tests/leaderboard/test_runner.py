@@ -80,6 +80,13 @@ def test_agent_that_stops_early_has_failed(spec: RunSpec, tmp_path: Path) -> Non
     assert not Store(tmp_path).is_finished(lazy)
 
 
+def test_an_agent_that_earns_nothing_finite_has_failed(spec: RunSpec, tmp_path: Path) -> None:
+    broken = replace(spec, variant=Variant("Toy", {"predict_plus": float("nan")}))
+    with pytest.raises(FloatingPointError, match="Toy earned nan in test episode 0 after 20 steps"):
+        _execute(broken, tmp_path)
+    assert not Store(tmp_path).is_finished(broken)
+
+
 def test_agent_that_would_go_on_is_stopped(spec: RunSpec, tmp_path: Path) -> None:
     _, record = _execute(replace(spec, variant=Variant("Toy", {"stop_at": 200})), tmp_path)
     assert record["env_steps"] == 61

@@ -100,7 +100,8 @@ class ToyAgent:
         time.sleep(self.options.get("predict_pause", 0.0))
         count = np.zeros(len(observation)) if state is None else state
         count = np.where(episode_start, 0, count) + 1
-        return (self.best + 0.01 * count[:, None]).astype(np.float32), count
+        wrong = float(self.options.get("predict_plus", 0.0))
+        return (self.best + wrong + 0.01 * count[:, None]).astype(np.float32), count
 
     def diagnostics(self, episodes: list[Any]) -> dict[str, float]:
         return {"episodes_seen": len(episodes)}
