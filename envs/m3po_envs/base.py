@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, SupportsFloat
+from typing import Any, ClassVar, SupportsFloat, cast
 
 import gymnasium as gym
 import numpy as np
@@ -25,6 +25,9 @@ from m3po_envs.schedules import Change, Schedule, parse_schedule
 from m3po_envs.splits import SPLITS, Episode, load_episodes
 
 Array = NDArray[np.float64]
+
+Start = tuple[NDArray[Any], dict[str, Any]]
+Step = tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]
 
 VISIBILITIES = ("hidden", "notified", "oracle")
 OPTIONS = ("task", "schedule", "change_seed", "episode")
@@ -78,6 +81,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     ``terminated`` of ``m3po_bench.tasks.MetaEnv``, and calls this ``__init__`` after the body's.
     """
 
+    _body: ClassVar[Any]
+    """The class of the body: what comes after this one in the bases."""
+
     env_id: ClassVar[str]
     distributions: ClassVar[Mapping[str, TaskDistribution]]
     """Tasks of the splits ``train`` (also used by ``test``) and, where there are any, ``ood``."""
@@ -112,6 +118,10 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._ids: dict[tuple[float, ...], int] = {}
         self._begin_episode(self._tasks.sample(np.random.default_rng(0)), ())
         self._ids.clear()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._body = cls.__mro__[cls.__mro__.index(MetaEnvBase) + 1]
 
     def _tasks_of(self, split: str) -> TaskDistribution:
         if split == "ood" and "ood" not in self.distributions:
@@ -223,13 +233,11 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     def _seed(self, seed: int | None) -> None:
         gym.Env.reset(self, seed=seed)
 
-    def _reset_body(self) -> tuple[NDArray[Any], dict[str, Any]]:
-        return super().reset(seed=None, options=None)
+    def _reset_body(self) -> Start:
+        return cast(Start, self._body.reset(self, seed=None, options=None))
 
-    def _step_body(
-        self, action: NDArray[Any]
-    ) -> tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]:
-        return super().step(action)
+    def _step_body(self, action: NDArray[Any]) -> Step:
+        return cast(Step, self._body.step(self, action))
 
     def _draw_episode(self, options: Mapping[str, Any]) -> tuple[Task, tuple[Change, ...]]:
         """First task and changes of the next episode, from one integer of ``np_random``."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from m3po_bench.tasks import UniformTasks
 from m3po_bench.wrappers import check_flat
-from m3po_envs.base import Array
-from m3po_envs.locomotion import Direction, Step
+from m3po_envs.base import Array, Step
+from m3po_envs.locomotion import Direction
 
 _LONG = ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")
 _ARRAYS_IN_INFO = ("tendon_length", "tendon_velocity")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, SupportsFloat
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces, utils
@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from m3po_bench.registry import unknown_name
 from m3po_bench.tasks import Task
-from m3po_envs.base import Array, MetaEnvBase
-
-Step = tuple[NDArray[Any], SupportsFloat, bool, bool, dict[str, Any]]
+from m3po_envs.base import Array, MetaEnvBase, Step
 
 
 class LocomotionBase(MetaEnvBase):
@@ -63,8 +61,7 @@ class LocomotionBase(MetaEnvBase):
             raise unknown_name("observation", observation, known)
         self._planner = observation == "planner"
         chosen = self.observations["standard" if self._planner else observation]
-        body: Any = super(MetaEnvBase, self)
-        body.__init__(render_mode=render_mode, **self.body_arguments, **chosen)
+        self._body.__init__(self, render_mode=render_mode, **self.body_arguments, **chosen)
         # The body recorded its own arguments, with which a copy of this class cannot be made.
         pickled: Any = utils.EzPickle
         pickled.__init__(self, schedule, split, visibility, observation, render_mode)
@@ -102,7 +99,7 @@ class LocomotionBase(MetaEnvBase):
         return x
 
     def _step_body(self, action: NDArray[Any]) -> Step:
-        obs, _, terminated, truncated, info = super()._step_body(action)
+        obs, _, terminated, truncated, info = self._body.step(self, action)
         told = info.get
         contact = told("reward_contact", 0.0)
         forward = self._weight * self._paid_now(info["x_velocity"], told("y_velocity", 0.0))

@@ -50,8 +50,7 @@ class PointBase(NeverTerminates, MetaEnvBase):
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise unknown_name("render_mode", render_mode, ["rgb_array"])
-        body: Any = super(MetaEnvBase, self)
-        body.__init__()
+        self._body.__init__(self)
         self.render_mode = render_mode
         MetaEnvBase.__init__(self, schedule, split, visibility)
 

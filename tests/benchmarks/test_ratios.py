@@ -36,25 +36,6 @@ def ratio(ours: Action, peer: Action, benchmark: BenchmarkFixture, rounds: int =
     return best[0] / best[1]
 
 
-def stepper(env: gym.Env[Any, Any], n: int = 200) -> Action:
-    """``n`` steps with fixed actions; no episode ends within them."""
-    actions = np.random.default_rng(0).uniform(-1, 1, (n, *(env.action_space.shape or ())))
-    actions = actions.astype(np.float32)
-
-    def run() -> None:
-        env.reset(seed=0)
-        for action in actions:
-            env.step(action)
-
-    return run
-
-
-def test_a_step_costs_hardly_more_than_gymnasiums(benchmark: BenchmarkFixture) -> None:
-    ours = gym.make("M3PO/HalfCheetahFwdBwd-v0", max_episode_steps=1000)
-    peer = gym.make("HalfCheetah-v5", max_episode_steps=1000)
-    assert ratio(stepper(ours), stepper(peer), benchmark) < 1.5
-
-
 @pytest.fixture(scope="module")
 def agent() -> M3PO:
     model: M3PO = m3po_bench.make_agent(
