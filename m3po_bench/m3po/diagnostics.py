@@ -7,18 +7,16 @@ always answers with the mean. Histories are those that the agent itself remember
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from m3po_bench.m3po.branched_rollouts import TerminationFunction
 from m3po_bench.m3po.meta_model import MetaModel
+from m3po_bench.m3po.played import HORIZONS, Played, recall
 from m3po_bench.m3po.policies import MetaPolicy
-
-HORIZONS = (1, 2, 5, 10, 20, 50)
-"""Steps of open-loop predictions."""
+from m3po_bench.m3po.return_gap import model_error, return_gaps
 
 AGES = ((0, 0), (1, 2), (3, 5), (6, 11), (12, 24), (25, 10**9))
 """Transitions seen since a change of the task, or since the start; first and last of each bin."""
@@ -28,42 +26,27 @@ _FEW_TASKS = 8
 _RIDGE = 1e-3
 
 
-class Played(NamedTuple):
-    """Episodes side by side, padded; time first. T is the longest one's number of steps.
-
-    Attributes:
-        obs: Observations without history columns, shape (T + 1, n, obs_dim).
-        state: History states at them, shape (T + 1, n, state_dim).
-        action: In [-1, 1], shape (T, n, action_dim).
-        reward: Shape (T, n).
-        task: Values in force, shape (T, n, n_params).
-        age: Steps since the task began, shape (T, n).
-        valid: False for padding, shape (T, n).
-    """
-
-    obs: Tensor
-    state: Tensor
-    action: Tensor
-    reward: Tensor
-    task: Tensor
-    age: Tensor
-    valid: Tensor
-
-
-def diagnose(policy: MetaPolicy, episodes: Sequence[Any]) -> dict[str, float]:
+def diagnose(
+    policy: MetaPolicy,
+    episodes: Sequence[Any],
+    gamma: float,
+    termination: TerminationFunction | None = None,
+) -> dict[str, float]:
     """All measures, as one flat dict.
 
     Args:
         policy: A trained agent's.
         episodes: Held-out ones, with the attributes of ``leaderboard.evaluation.Episode``.
+        gamma: The agent's discount.
+        termination: As in ``branched_rollouts.branch``.
 
     Returns:
         ``model/obs_error_hH`` and ``model/reward_error_hH``: after H open-loop steps within one
         task; ``model/obs_error_ageA`` and ``model/reward_error_ageA``: of one step, by the age of
         the task; ``model/obs_coverage`` and ``model/reward_coverage``: share of outcomes within
         one predicted deviation (0.683 if the spread is right); ``model/disagreement``: deviation
-        of the members' means; ``probe/...``: see ``task_probe``. What the episodes are too short
-        or too few for is left out.
+        of the members' means; ``probe/...``: see ``task_probe``; ``gap/...``: what the theory
+        speaks of, see ``return_gap``. What the episodes are too short or too few for is left out.
     """
     played = recall(policy, episodes)
     model = policy.meta_model
@@ -71,36 +54,8 @@ def diagnose(policy: MetaPolicy, episodes: Sequence[Any]) -> dict[str, float]:
     found |= one_step_errors(model, played)
     if model.state_dim and played.task.shape[-1]:
         found |= task_probe(played)
-    return found
-
-
-@torch.no_grad()
-def recall(policy: MetaPolicy, episodes: Sequence[Any]) -> Played:
-    """Go through episodes as the agent went through them, all side by side."""
-    longest = max(len(episode.rewards) for episode in episodes)
-
-    def padded(arrays: list[NDArray[Any]], length: int) -> NDArray[Any]:
-        last = [np.repeat(a[-1:], length - len(a), axis=0) for a in arrays]
-        return np.stack([np.concatenate(pair) for pair in zip(arrays, last, strict=True)], 1)
-
-    seen = padded([e.observations for e in episodes], longest + 1).astype(np.float32)
-    state, states, bases = None, [], []
-    for obs in seen:
-        memory, base = policy.remember(obs, state)
-        states.append(memory)
-        bases.append(base)
-        state = (memory.numpy(), base.numpy())
-    actions = padded([policy.scale_action(e.actions) for e in episodes], longest)
-    lengths = torch.tensor([len(episode.rewards) for episode in episodes])
-    return Played(
-        torch.stack(bases),
-        torch.stack(states),
-        torch.as_tensor(actions, dtype=torch.float32),
-        torch.as_tensor(padded([e.rewards for e in episodes], longest), dtype=torch.float32),
-        torch.as_tensor(padded([e.tasks for e in episodes], longest), dtype=torch.float32),
-        torch.as_tensor(padded([e.steps_since_change for e in episodes], longest)),
-        torch.arange(longest)[:, None] < lengths,
-    )
+    found |= model_error(model, played) | {"gap/gamma": gamma}
+    return found | return_gaps(policy, played, gamma, termination)
 
 
 def open_loop_errors(model: MetaModel, played: Played) -> dict[str, float]:

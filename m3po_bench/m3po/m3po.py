@@ -323,7 +323,13 @@ class M3PO(MetaAlgorithm):
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""
-        return diagnose(self.policy, episodes)
+        knows_ends = self.termination_from_env and self.env is not None
+        found = diagnose(
+            self.policy, episodes, self.gamma, self._terminated if knows_ends else None
+        )
+        length = float(int(self._length_ramp.at(self.num_timesteps)))
+        trained = found["gap/horizon"] if self._full_rollouts else length
+        return found | {"gap/rollout_length": trained}
 
     def _offers_termination(self) -> bool:
         if self.env is None:

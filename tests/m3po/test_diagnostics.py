@@ -15,13 +15,12 @@ from m3po_bench import make_agent
 from m3po_bench.leaderboard.evaluation import evaluate
 from m3po_bench.m3po.diagnostics import (
     AGES,
-    Played,
     one_step_errors,
     open_loop_errors,
-    recall,
     task_probe,
 )
 from m3po_bench.m3po.meta_model import Imagined, MetaModel
+from m3po_bench.m3po.played import Played, recall
 
 PERIOD, LENGTH, N = 20, 60, 40
 
