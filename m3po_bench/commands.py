@@ -20,10 +20,9 @@ from m3po_bench.leaderboard.grid import (
     env_id,
     env_ids,
     load_suite,
-    short_name,
     suite_names,
 )
-from m3po_bench.registry import agent_names, agent_spec, unknown_name
+from m3po_bench.registry import agent_names, agent_spec, short_name, unknown_name
 
 RESULTS = Path("results/runs")
 """Where runs go by default, in the current folder."""
@@ -238,8 +237,8 @@ class Eval:
 
         if self.episodes < 0:
             raise SuiteError(f"--episodes {self.episodes}: expected 1 or more, or 0 for all")
-        asked = {"agent": self.agent, "env": env_id(self.env) if self.env else "",
-                 "schedule": self.schedule}  # fmt: skip
+        env = env_id(self.env) if self.env else ""
+        asked = {"agent": self.agent, "env": env, "schedule": self.schedule}
         spec = saved_spec(self.model, {key: value for key, value in asked.items() if value})
         agent_spec(spec["agent"])
         check_envs([spec["env"]], [spec["schedule"]])
@@ -388,13 +387,13 @@ def _results_folder(name: str) -> Path:
 
 def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     from m3po_bench.leaderboard.report import write_report
+    from m3po_bench.theory import gap_figure
 
-    report = write_report(store)
+    report = write_report(store, further_figures={"return_gap": gap_figure})
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))
         paths = [str(path) for path in report.paths]
         print(json.dumps({"leaderboard": table, "files": paths, "failed": failed}, indent=2))
         return
     print(report.markdown)
-    for path in report.paths:
-        print(path)
+    print(*report.paths, sep="\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -27,6 +28,11 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     hint = "nearest: " if near else "known: "
     shown = [by_lower[match] for match in near] or options
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}{', '.join(shown)}")
+
+
+def short_name(env_id: str) -> str:
+    """What an env is called where there is little room: ``PointFwdBwd``, its id's middle."""
+    return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
 
 
 @dataclass(frozen=True)

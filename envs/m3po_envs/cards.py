@@ -19,6 +19,7 @@ import imageio.v3 as imageio
 import numpy as np
 from numpy.typing import NDArray
 
+from m3po_bench.registry import short_name
 from m3po_envs import ENTRY_POINTS, register
 from m3po_envs.base import MetaEnvBase
 from m3po_envs.schedules import SCHEDULES
@@ -51,11 +52,6 @@ def page() -> str:
     sections = [_HEAD + _contents(), _common(), _schedules()]
     sections += [_card(env_id) for env_id in ENTRY_POINTS]
     return "\n".join(sections)
-
-
-def short_name(env_id: str) -> str:
-    """``AntFwdBwd`` for ``M3PO/AntFwdBwd-v0``."""
-    return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
 
 
 def picture(env_id: str) -> NDArray[np.uint8]:

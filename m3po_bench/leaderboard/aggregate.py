@@ -72,6 +72,22 @@ def load_rows(store: Store) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def load_measures(store: Store) -> pd.DataFrame:
+    """What agents have measured about themselves, one row for each finished run.
+
+    Returns:
+        env, schedule, agent, seed, ``return`` (mean of the last checkpoint's test episodes), then
+        a column for each of the runs' diagnostics, NaN where a run has it not.
+    """
+    rows = []
+    for folder, record in store.finished():
+        table = pd.read_csv(folder / EVALUATION)
+        last = table[table["step"] == table["step"].max()]
+        names = {name: record[name] for name in ("env", "schedule", "agent", "seed")}
+        rows.append({**names, "return": last["return"].mean(), **record.get("diagnostics", {})})
+    return pd.DataFrame(rows)
+
+
 def seed_returns(rows: pd.DataFrame) -> dict[Key, dict[int, float]]:
     """Mean return of each seed over the episodes of its last checkpoint.
 

@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import registry
 
-from m3po_bench.registry import PRESETS, agent_names, agent_spec, unknown_name
+from m3po_bench.registry import PRESETS, agent_names, agent_spec, short_name, unknown_name
 
 PROTOCOL = "P1"
 """Version of the evaluation protocol; part of every run's hash."""
@@ -214,11 +214,6 @@ def config_hash(config: Mapping[str, Any]) -> str:
     """First 12 hexadecimal digits of the SHA-256 of a run's configuration."""
     canonical = json.dumps(config, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
-
-
-def short_name(env: str) -> str:
-    """``PointFwdBwd`` for ``M3PO/PointFwdBwd-v0``."""
-    return re.sub(r"-v\d+$", "", env.rpartition("/")[2])
 
 
 def env_ids() -> list[str]:

@@ -14,8 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m3po_bench.leaderboard.grid import short_name
 from m3po_bench.leaderboard.references import Reference, References
+from m3po_bench.registry import short_name
 
 _COLUMNS = 3
 _PANEL = (4.6, 3.6)

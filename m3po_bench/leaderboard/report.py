@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import leaderboard, load_rows, over_envs, seed_returns
+from m3po_bench.leaderboard.aggregate import (
+    leaderboard,
+    load_measures,
+    load_rows,
+    over_envs,
+    seed_returns,
+)
 from m3po_bench.leaderboard.plots import learning_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.store import Store, write_atomically
@@ -29,7 +36,11 @@ class Report:
     paths: tuple[Path, ...]
 
 
-def write_report(store: Store, references: References | None = None) -> Report:
+def write_report(
+    store: Store,
+    references: References | None = None,
+    further_figures: Mapping[str, Callable[[pd.DataFrame], bytes | None]] | None = None,
+) -> Report:
     """Write ``leaderboard.md``, ``leaderboard.csv`` and figures of a results folder.
 
     Where there are scores of several envs, ``over_envs.csv`` takes them together. Every file is
@@ -38,6 +49,8 @@ def write_report(store: Store, references: References | None = None) -> Report:
     Args:
         store: The results folder.
         references: Scores to measure against; those that the package ships by default.
+        further_figures: By file name, what draws a figure of ``load_measures``'s table, or
+            nothing where the table does not hold what it needs.
 
     Raises:
         SuiteError: If no run is finished.
@@ -66,6 +79,11 @@ def write_report(store: Store, references: References | None = None) -> Report:
         contents[f"figures/learning_curves_{schedule}.png"] = learning_curves(
             group, references, suite["eval_episodes"], suite["seeds"]
         )
+    measures = load_measures(store)
+    for name, draw in (further_figures or {}).items():
+        image = draw(measures)
+        if image is not None:
+            contents[f"figures/{name}.png"] = image
     (store.root / "figures").mkdir(exist_ok=True)
     for name, content in contents.items():
         write_atomically(store.root / name, content)

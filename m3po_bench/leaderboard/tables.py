@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, Key
-from m3po_bench.leaderboard.grid import PROTOCOL, short_name
+from m3po_bench.leaderboard.grid import PROTOCOL
 from m3po_bench.leaderboard.references import ROLES, Reference, References
-from m3po_bench.registry import agent_names, agent_spec
+from m3po_bench.registry import agent_names, agent_spec, short_name
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -16,9 +16,10 @@ from typing import Any
 
 import gymnasium as gym
 
-from m3po_bench.leaderboard.grid import PROTOCOL, config_hash, short_name
+from m3po_bench.leaderboard.grid import PROTOCOL, config_hash
 from m3po_bench.leaderboard.references import load_references
 from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, RUN
+from m3po_bench.registry import short_name
 
 MAX_BYTES = 50_000_000
 """Of a file that is read."""

@@ -105,7 +105,7 @@ def discrepancy_figure(rng: Generator, gamma: float = 0.9, cases: int = 90) -> b
     Returns:
         A PNG image.
     """
-    figure, (left, right) = _canvas((11.0, 5.4), 2)
+    figure, (left, right) = canvas((11.0, 5.4), 2)
     errors = np.geomspace(_SMALLEST, _LARGEST, 7)
     horizon = endless_horizon(gamma)
     mdps = [_on_policy(random_mdp(rng)) for _ in range(cases)]
@@ -117,7 +117,7 @@ def discrepancy_figure(rng: Generator, gamma: float = 0.9, cases: int = 90) -> b
     finite = {"model_rewards": True, "horizon": _EPISODE}
     _discrepancies(right, tasks, switches, _SHORT, gamma, _EPISODE, finite)
     right.set_title(f"Hidden tasks, {_EPISODE} steps, predicted rewards")
-    return _png(figure)
+    return png(figure)
 
 
 def coefficients_figure(gamma: float = 0.99) -> bytes:
@@ -131,7 +131,7 @@ def coefficients_figure(gamma: float = 0.99) -> bytes:
     """
     import seaborn as sns
 
-    figure, (ax,) = _canvas((6.4, 4.4), 1)
+    figure, (ax,) = canvas((6.4, 4.4), 1)
     ks = np.unique(np.geomspace(1, 10 * gamma / (1 - gamma), 80).round())
     one = (1.0, 0.0, gamma, 1.0)
     full = float(full_rollout_bound(*one))
@@ -149,7 +149,7 @@ def coefficients_figure(gamma: float = 0.99) -> bytes:
     ax.set_ylabel(r"coefficient of the model error / $r_{\max}$")
     ax.set_title(rf"$\gamma = {gamma:g}$")
     ax.legend(loc="lower right")
-    return _png(figure)
+    return png(figure)
 
 
 def best_length_figure(gamma: float = 0.9, cells: int = 41) -> bytes:
@@ -165,7 +165,7 @@ def best_length_figure(gamma: float = 0.9, cells: int = 41) -> bytes:
     import seaborn as sns
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
-    figure, axes = _canvas((10.5, 4.6), 2)
+    figure, axes = canvas((10.5, 4.6), 2)
     errors = np.geomspace(_SMALLEST, _LARGEST, cells)
     finite = LENGTHS[:-1]
     colours = ListedColormap(sns.color_palette("rocket_r", len(LENGTHS)).as_hex())
@@ -191,7 +191,7 @@ def best_length_figure(gamma: float = 0.9, cells: int = 41) -> bytes:
     bar = figure.colorbar(mesh, ax=axes, ticks=range(len(LENGTHS)), shrink=0.9)
     bar.ax.set_yticklabels([named(k) for k in LENGTHS])
     bar.set_label(rf"best k, $\gamma = {gamma:g}$")
-    return _png(figure)
+    return png(figure)
 
 
 def write_figures(folder: Path, seed: int = 0) -> list[Path]:
@@ -253,7 +253,8 @@ def _discrepancies(
     ax.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
-def _canvas(size: tuple[float, float], panels: int) -> tuple[Figure, list[Axes]]:
+def canvas(size: tuple[float, float], columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """An empty figure of panels, row by row, that no display is needed for."""
     import seaborn as sns
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -261,11 +262,12 @@ def _canvas(size: tuple[float, float], panels: int) -> tuple[Figure, list[Axes]]
     with sns.axes_style("whitegrid"):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        axes = figure.subplots(1, panels, squeeze=False)
+        axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as an image that depends on nothing else."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
     return image.getvalue()

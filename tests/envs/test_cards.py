@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from m3po_bench.registry import short_name
 from m3po_envs import ENTRY_POINTS, cards
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -20,7 +21,7 @@ def test_the_page_is_what_the_docstrings_say() -> None:
 
 @pytest.mark.parametrize("env_id", ENTRY_POINTS)
 def test_every_env_has_a_picture_and_a_whole_card(env_id: str) -> None:
-    name = cards.short_name(env_id)
+    name = short_name(env_id)
     assert (DOCS / "images" / f"{name}.png").is_file()
     card = cards.page().partition(f"## {name}\n")[2].partition("\n## ")[0]
     for part in (

@@ -135,6 +135,28 @@ def test_report_writes_table_and_figure(store: Store, references: References) ->
     assert {path: path.read_bytes() for path in report.paths} == before
 
 
+def test_report_draws_what_it_is_handed_from_the_runs_own_measures(
+    store: Store, suite: Suite
+) -> None:
+    toy = next(run for run in suite.runs() if run.seed == 1)
+    store.finish(toy, {"versions": {}, "diagnostics": {"gap/k1": 0.5}})
+    handed: list[pd.DataFrame] = []
+
+    def draw(measures: pd.DataFrame) -> bytes:
+        handed.append(measures.set_index(["agent", "seed"]))
+        return PNG
+
+    report = write_report(store, {}, {"drawn": draw, "nothing": lambda measures: None})
+    assert (store.root / "figures" / "drawn.png").read_bytes() == PNG
+    assert not any("nothing" in path.name for path in report.paths)
+    assert handed[0].loc[(toy.agent, 1), "gap/k1"] == 0.5
+    assert handed[0]["gap/k1"].isna().to_dict()[(toy.agent, 0)]
+    # Of the last checkpoint, episodes averaged: see ``store``.
+    assert handed[0].loc[(toy.agent, 1), "return"] == pytest.approx(
+        5.0 * suite.agents.index(toy.agent) + 1
+    )
+
+
 def test_report_without_references_and_seeds_says_so(store: Store, suite: Suite) -> None:
     store.write_suite(replace(suite, seeds=3))
     report = write_report(store, {})
