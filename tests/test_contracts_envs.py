@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import warnings
 from typing import Any
 
@@ -12,8 +11,6 @@ import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -41,12 +38,6 @@ def make(env_id: str, **kwargs: Any) -> gym.Env[Any, Any]:
 def body(env: gym.Env[Any, Any]) -> MetaEnvBase:
     unwrapped = env.unwrapped
     assert isinstance(unwrapped, MetaEnvBase)
-    return unwrapped
-
-
-def planner_of(env: gym.Env[Any, Any]) -> MetaEnv:
-    unwrapped = env.unwrapped
-    assert isinstance(unwrapped, MetaEnv)
     return unwrapped
 
 
@@ -372,65 +363,3 @@ def test_spaces_are_the_same_in_all_splits(env_id: str) -> None:
         for split in {"test", *body(train).distributions} - {"train"}:
             other = make(env_id, visibility=visibility, split=split)
             assert other.observation_space == train.observation_space
-
-
-@every_id
-def test_rewards_and_ends_are_those_that_planners_are_told(env_id: str) -> None:
-    # Where the standard observation does not determine the reward, the planner's does.
-    arguments = inspect.signature(type(make(env_id).unwrapped)).parameters
-    planner = {"observation": "planner"} if "observation" in arguments else {}
-    env = make(env_id, schedule=BUSY, **planner)
-    columns = layout_of(env).columns("observation")
-    rows, ends = [], []
-    obs, info = env.reset(seed=0)
-    for action in actions_of(env, 100):
-        next_obs, reward, terminated, _, next_info = env.step(action)
-        rows.append((obs[columns], action, next_obs[columns], info["task"], float(reward)))
-        ends.append(terminated)
-        obs, info = next_obs, next_info
-        if terminated:
-            obs, info = env.reset()
-    before, action, after, task, reward = (np.array(x) for x in zip(*rows, strict=True))
-    assert planner_of(env).terminated(before, action, after).tolist() == ends
-    told = planner_of(env).reward(before, action, after, task)
-    assert told.shape == reward.shape
-    assert np.allclose(told, reward, rtol=0, atol=1e-5)
-    one_task = planner_of(env).reward(before, action, after, task[0])
-    assert np.array_equal(one_task, planner_of(env).reward(before, action, after, task[[0] * 100]))
-
-
-@functools.cache
-def planner_body(env_id: str) -> Any:
-    arguments = inspect.signature(type(make(env_id).unwrapped)).parameters
-    planner = {"observation": "planner"} if "observation" in arguments else {}
-    return make(env_id, schedule=BUSY, **planner).unwrapped
-
-
-@every_id
-@settings(max_examples=20, deadline=None)
-@given(
-    seed=st.integers(0, 2**32 - 1),
-    spread=st.floats(0.0, 0.3),
-    strength=st.floats(0.0, 1.0),
-)
-def test_planners_are_told_the_truth_in_any_state(
-    env_id: str, seed: int, spread: float, strength: float
-) -> None:
-    """Also in states beyond those that end an episode: the body goes on from there."""
-    env = planner_body(env_id)
-    rng = np.random.default_rng(seed)
-    env.reset(seed=seed)
-    if hasattr(env, "set_state"):
-        qpos = env.data.qpos + spread * rng.standard_normal(env.model.nq)
-        env.set_state(qpos, 5.0 * spread * rng.standard_normal(env.model.nv))
-    obs: Any = None
-    for _ in range(6):
-        action = (strength * rng.uniform(-1, 1, env.action_space.shape)).astype(np.float32)
-        task = env.task.vector
-        next_obs, reward, terminated, *_ = env.step(action)
-        if obs is not None:
-            transition = (obs[None], action[None], next_obs[None])
-            assert env.terminated(*transition).tolist() == [terminated]
-            told = env.reward(*transition, task)
-            assert told == pytest.approx([float(reward)], rel=1e-6, abs=1e-5)
-        obs = next_obs
