@@ -233,7 +233,7 @@ class Eval:
 
     def execute(self) -> int:
         """Evaluate; see the class."""
-        from m3po_bench.leaderboard.model_files import evaluate_model, saved_spec
+        from m3po_bench.leaderboard.model_files import play_model, saved_spec
 
         if self.episodes < 0:
             raise SuiteError(f"--episodes {self.episodes}: expected 1 or more, or 0 for all")
@@ -242,7 +242,8 @@ class Eval:
         spec = saved_spec(self.model, {key: value for key, value in asked.items() if value})
         agent_spec(spec["agent"])
         check_envs([spec["env"]], [spec["schedule"]])
-        returns = evaluate_model(self.model, spec, self.episodes)
+        episodes = play_model(self.model, spec, self.episodes)
+        returns = {episode.index: episode.total for episode in episodes}
         mean = sum(returns.values()) / len(returns)
         if self.json:
             print(json.dumps({**spec, "return_mean": mean, "returns": list(returns.values())}))

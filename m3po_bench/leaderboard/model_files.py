@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gymnasium as gym
 
-from m3po_bench.leaderboard.evaluation import evaluate
+from m3po_bench.leaderboard.evaluation import Episode, evaluate
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
 from m3po_bench.leaderboard.runner import make_test_envs
 from m3po_bench.leaderboard.store import RUN, read_json, write_atomically
@@ -49,8 +49,8 @@ def saved_spec(path: Path, asked: Mapping[str, str]) -> dict[str, str]:
     return {key: str(note[key]) for key in ("agent", "env", "schedule")}
 
 
-def evaluate_model(path: Path, spec: Mapping[str, str], n_episodes: int = 0) -> dict[int, float]:
-    """Return of each frozen test episode, by its index.
+def play_model(path: Path, spec: Mapping[str, str], n_episodes: int = 0) -> list[Episode]:
+    """The frozen test episodes, played by a saved model.
 
     Args:
         path: A saved model.
@@ -61,8 +61,7 @@ def evaluate_model(path: Path, spec: Mapping[str, str], n_episodes: int = 0) -> 
     envs = make_test_envs(spec["env"], {**agent.env_kwargs, "schedule": spec["schedule"]})
     available = len(envs[0].get_wrapper_attr("episodes"))
     model = agent.load_class().load(path)
-    episodes = evaluate(model, envs, range(min(n_episodes or available, available)))
-    return {episode.index: episode.total for episode in episodes}
+    return evaluate(model, envs, range(min(n_episodes or available, available)))
 
 
 def _note(path: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -37,28 +37,43 @@ def learning_curves(
     Returns:
         A PNG image.
     """
-    common = rows[rows["episode"] < eval_episodes]
+    common = rows[(rows["episode"] < eval_episodes) & (rows["split"] == "test")]
     by = ["env", "agent", "schedule", "seed", "step"]
     curves = common.groupby(by, as_index=False)["return"].mean()
     envs = sorted(curves["env"].unique())
-    agents = list(dict.fromkeys(rows["agent"]))
-    colours = dict(zip(agents, sns.color_palette("colorblind", len(agents)), strict=True))
-    columns = min(_COLUMNS, len(envs))
-    height = math.ceil(len(envs) / columns)
-    with sns.axes_style("whitegrid"):
-        figure = Figure(
-            figsize=(_PANEL[0] * columns, _PANEL[1] * height + 0.4), layout="constrained"
-        )
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(height, columns, squeeze=False).ravel()
+    colours = agent_colours(rows["agent"])
+    figure, axes = panels(len(envs), min(_COLUMNS, len(envs)), colours)
     for ax, env in zip(axes, envs, strict=False):
         panel = curves[curves["env"] == env]
         _panel(ax, panel, colours, seeds_asked)
         _reference_lines(ax, references.get((env, panel["schedule"].iloc[0]), {}))
         ax.set_title(short_name(env))
-    for ax in axes[len(envs) :]:
+    return as_png(figure)
+
+
+def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
+    """A colour for each agent, in the order in which they come first."""
+    names = list(dict.fromkeys(agents))
+    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+
+
+def panels(n: int, columns: int, colours: Mapping[str, Any]) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n`` panels under one legend of agents; what is left over is empty."""
+    height = math.ceil(n / columns)
+    with sns.axes_style("whitegrid"):
+        figure = Figure(
+            figsize=(_PANEL[0] * columns, _PANEL[1] * height + 0.4), layout="constrained"
+        )
+        FigureCanvasAgg(figure)
+        axes = list(figure.subplots(height, columns, squeeze=False).ravel())
+    for ax in axes[n:]:
         ax.set_axis_off()
     figure.legend(handles=_legend(colours), loc="outside lower center", ncols=6, frameon=False)
+    return figure, axes[:n]
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as an image that depends on nothing else."""
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
     return image.getvalue()

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
-from m3po_bench.leaderboard.evaluation import evaluate
+from m3po_bench.leaderboard.evaluation import Episode, evaluate
 from m3po_bench.leaderboard.grid import SuiteError, check_envs
-from m3po_bench.leaderboard.model_files import evaluate_model, saved_spec
+from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.store import MODEL, Store
+from m3po_bench.leaderboard.traces import by_age, trace_of
 
 ROLES = {"random": "Random", "oracle": "Oracle", "robust": "SAC"}
 """Which agent's runs give each reference; ``robust`` is SAC without memory."""
@@ -44,6 +47,8 @@ class Reference:
         steps: Env steps each seed was trained for; 0 where nothing was learnt.
         command: What was run.
         versions: Package versions it was run with.
+        by_age: Mean reward at each number of env steps since a change of the task, from 0 on;
+            empty where nothing changes within episodes.
     """
 
     mean: float
@@ -51,6 +56,7 @@ class Reference:
     steps: int
     command: str
     versions: Mapping[str, str]
+    by_age: tuple[float, ...] = ()
 
 
 References = dict[tuple[str, str], dict[str, Reference]]
@@ -66,7 +72,10 @@ def load_references() -> References:
 def parse_references(text: str) -> References:
     """The inverse of ``dump_references``."""
     return {
-        (env, schedule): {role: Reference(**values) for role, values in roles.items()}
+        (env, schedule): {
+            role: Reference(**{**values, "by_age": tuple(values.get("by_age", ()))})
+            for role, values in roles.items()
+        }
         for env, schedules in json.loads(text).items()
         for schedule, roles in schedules.items()
     }
@@ -104,17 +113,20 @@ def compute_references(store: Store) -> References:
     found: References = {}
     for (env, role), group in runs.items():
         for schedule in _schedules(env):
-            means = [_mean_return(folder, schedule) for folder, _ in group]
+            played = [_play(folder, schedule) for folder, _ in group]
             known = Reference(
-                mean=_mean(means),
-                n_seeds=len(means),
+                mean=_mean([_mean([e.total for e in episodes]) for episodes in played]),
+                n_seeds=len(played),
                 steps=group[0][1]["config"]["steps"],
                 command=command,
                 versions=group[0][1]["versions"],
+                by_age=_rewards_by_age(list(chain(*played))),
             )
-            optimal = _optimal_returns(env, schedule) if role == "oracle" else []
+            optimal = _optimal_episodes(env, schedule) if role == "oracle" else []
             if optimal:
-                known = replace(known, mean=_mean(optimal), n_seeds=1, steps=0)
+                best = _mean([episode.total for episode in optimal])
+                ages = _rewards_by_age(optimal)
+                known = replace(known, mean=best, n_seeds=1, steps=0, by_age=ages)
             found.setdefault((env, schedule), {})[role] = known
     return found
 
@@ -129,10 +141,18 @@ def _schedules(env: str) -> list[str]:
     return accepted
 
 
-def _mean_return(folder: Path, schedule: str) -> float:
+def _play(folder: Path, schedule: str) -> list[Episode]:
     path = folder / MODEL
-    spec = saved_spec(path, {"schedule": schedule})
-    return _mean(list(evaluate_model(path, spec).values()))
+    return play_model(path, saved_spec(path, {"schedule": schedule}))
+
+
+def _rewards_by_age(episodes: Sequence[Episode]) -> tuple[float, ...]:
+    """Mean reward by steps since a change, as long as no age is missing."""
+    # Each seed plays the same episodes: they are told apart, lest their steps be joined.
+    renumbered = [replace(episode, index=i) for i, episode in enumerate(episodes)]
+    ages = by_age(trace_of(renumbered))
+    known = int((ages["age"].to_numpy() == np.arange(len(ages))).sum())
+    return tuple(round(float(reward), 4) for reward in ages["reward"].head(known))
 
 
 def _mean(values: list[float]) -> float:
@@ -149,13 +169,13 @@ class _Optimum:
         return self._act()[None], None
 
 
-def _optimal_returns(env_id: str, schedule: str) -> list[float]:
-    """Returns on the frozen test episodes; none where the env does not know its optimum."""
+def _optimal_episodes(env_id: str, schedule: str) -> list[Episode]:
+    """The frozen test episodes; none where the env does not know its optimum."""
     env = gym.make(env_id, schedule=schedule, split="test")
     if not env.has_wrapper_attr("optimal_action"):
         return []
     episodes = range(len(env.get_wrapper_attr("episodes")))
-    return [episode.total for episode in evaluate(_Optimum(env), [env], episodes)]
+    return evaluate(_Optimum(env), [env], episodes)
 
 
 def merged(base: References, update: References) -> References:

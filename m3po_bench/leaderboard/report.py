@@ -15,10 +15,13 @@ from m3po_bench.leaderboard.aggregate import (
     over_envs,
     seed_returns,
 )
+from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
 from m3po_bench.leaderboard.plots import learning_curves
+from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.store import Store, write_atomically
 from m3po_bench.leaderboard.tables import to_csv, to_markdown
+from m3po_bench.leaderboard.traces import BY_AGE, CHANGES, digest_traces, load_table
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def write_report(
         SuiteError: If no run is finished.
     """
     references = load_references() if references is None else references
-    rows = load_rows(store)
+    digest_traces(store, references)
+    rows, changes = load_rows(store), load_table(store, CHANGES)
     suite = store.read_suite() or {
         "name": store.root.name,
         "seeds": int(rows["seed"].nunique()),
@@ -66,7 +70,8 @@ def write_report(
         (record["agent"], record["env"], record["schedule"]): int(record["config"]["steps"])
         for _, record in store.finished()
     }
-    table = leaderboard(rows, references, suite["seeds"])
+    metrics = entry_metrics(rows, changes, references, suite["eval_episodes"])
+    table = leaderboard(rows, references, suite["seeds"]).merge(metrics, on=ENTRY, how="left")
     together = over_envs(rows, references)
     markdown = to_markdown(table, seed_returns(rows), references, suite, steps, together)
     contents: dict[str, str | bytes] = {
@@ -79,6 +84,10 @@ def write_report(
         contents[f"figures/learning_curves_{schedule}.png"] = learning_curves(
             group, references, suite["eval_episodes"], suite["seeds"]
         )
+    ages = load_table(store, BY_AGE)
+    for schedule, group in ages.groupby("schedule") if len(changes) else []:
+        after = changes[changes["schedule"] == schedule]
+        contents[f"figures/recovery_{schedule}.png"] = recovery_curves(group, after, references)
     measures = load_measures(store)
     for name, draw in (further_figures or {}).items():
         image = draw(measures)

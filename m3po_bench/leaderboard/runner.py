@@ -26,6 +26,7 @@ from m3po_bench.leaderboard.evaluation import COPIES, Episode, evaluate, isolate
 from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
 from m3po_bench.leaderboard.provenance import Stopwatch
 from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
+from m3po_bench.leaderboard.traces import write_trace
 from m3po_bench.registry import make_agent
 
 EVALUATION_SEED = 20_000
@@ -78,6 +79,7 @@ class Run:
         self._learn(model)
         final = budget.final_episodes or self._n_episodes
         episodes = self._evaluate(model, budget.steps, final)
+        write_trace(self.store.folder(spec), episodes)
         diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
         train_env.close()
         if hasattr(model, "save"):

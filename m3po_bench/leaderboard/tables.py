@@ -45,6 +45,11 @@ def to_markdown(
         lines.append(_references_line(references.get((str(env), str(schedule)), {})))
         entries = [_entry(row, returns, suite["seeds"], steps) for row in _records(group)]
         lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
+        changing = group[group["changes"] > 0]
+        if len(changing):
+            lines += ["", _AFTER_CHANGES, ""]
+            after = [_after_changes(row) for row in _records(changing)]
+            lines.append(pd.DataFrame(after).to_markdown(index=False, disable_numparse=True))
     for (schedule, setting, split), group in together.groupby(
         ["schedule", "setting", "split"], sort=False
     ):
@@ -53,6 +58,28 @@ def to_markdown(
         entries = [_entry_over_envs(row) for row in _records(group)]
         lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
     return "\n".join(lines) + "\n"
+
+
+_AFTER_CHANGES = (
+    "After a change of the task: mean loss of reward in the worst window, regret against the "
+    "oracle at equal times, steps until the reward has recovered (restricted mean), share of "
+    "changes never recovered from."
+)
+
+
+def _after_changes(row: Mapping[str, Any]) -> dict[str, str]:
+    def shown(name: str, form: str) -> str:
+        return "" if pd.isna(row[name]) else format(row[name], form)
+
+    return {
+        "Agent": str(row["agent"]),
+        "Changes": shown("changes", ".0f"),
+        "Drop": shown("drop", ".2f"),
+        "Regret": shown("regret", ".1f"),
+        "Recovery time": shown("recovery_time", ".1f"),
+        "Never recovered": shown("never_recovered", ".0%"),
+        "Worst tenth of returns": shown("cvar_10", ".1f"),
+    }
 
 
 _OVER_ENVS = (

@@ -163,8 +163,10 @@ def test_report_without_references_and_seeds_says_so(store: Store, suite: Suite)
     assert "No reference for random and oracle: no score." in report.markdown
     assert "| Toy * " in report.markdown
     assert "2 of 3" in report.markdown
-    assert "\nToy,Toy/Line-v0,hazard,online,test,2,False,0.5000,0.0000,1.0000,,,\n" in (
-        report.paths[1].read_text()
+    # No score; of the metrics behind it, the curve's area and the worst return.
+    assert (
+        "\nToy,Toy/Line-v0,hazard,online,test,2,False,0.5000,0.0000,1.0000,,,,-4.5000,,,-0.5000,"
+        in report.paths[1].read_text()
     )
 
 

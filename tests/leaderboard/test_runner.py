@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from m3po_bench.leaderboard.grid import RunSpec, Variant, parse_suite
-from m3po_bench.leaderboard.model_files import evaluate_model, saved_spec
+from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, Store, read_json
 
@@ -99,4 +99,5 @@ def test_the_trained_model_is_kept_and_can_be_played(spec: RunSpec, tmp_path: Pa
     saved = saved_spec(path, {})
     assert saved["agent"] == "Toy"
     final = rows[rows["step"] == 60]
-    assert list(evaluate_model(path, saved).values()) == pytest.approx(list(final["return"]))
+    played = [episode.total for episode in play_model(path, saved)]
+    assert played == pytest.approx(list(final["return"]))
