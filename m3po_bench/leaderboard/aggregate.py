@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3po_bench.leaderboard.grid import SuiteError
+from m3po_bench.leaderboard.settings import ONLINE, TEST, TRIAL_SCHEDULE
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
 from m3po_bench.leaderboard.store import EVALUATION, Store
 
@@ -82,7 +83,8 @@ def load_measures(store: Store) -> pd.DataFrame:
     rows = []
     for folder, record in store.finished():
         table = pd.read_csv(folder / EVALUATION)
-        last = table[table["step"] == table["step"].max()]
+        played = table[(table["setting"] == ONLINE) & (table["split"] == TEST)]
+        last = played[played["step"] == played["step"].max()]
         names = {name: record[name] for name in ("env", "schedule", "agent", "seed")}
         rows.append({**names, "return": last["return"].mean(), **record.get("diagnostics", {})})
     return pd.DataFrame(rows)
@@ -100,6 +102,17 @@ def seed_returns(rows: pd.DataFrame) -> dict[Key, dict[int, float]]:
         *key, seed = names if isinstance(names, tuple) else (names,)
         found.setdefault(Key(*map(str, key)), {})[int(str(seed))] = float(average)
     return found
+
+
+def reference_key(env: str, schedule: str, setting: str, split: str) -> tuple[str, str]:
+    """Env and schedule of the references that an entry is measured against.
+
+    A trial keeps its task, whatever the schedule in training. References are those of the test
+    split: there are none for ood tasks, which no schedule's name stands for.
+    """
+    if split != TEST:
+        return env, ""
+    return env, schedule if setting == ONLINE else TRIAL_SCHEDULE
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -140,7 +153,7 @@ def leaderboard(
     for key, by_seed in seed_returns(rows).items():
         returns = list(by_seed.values())
         centre, (low, high) = float(np.mean(returns)), interval(returns)
-        known = references.get((key.env, key.schedule), {})
+        known = references.get(reference_key(*key[1:]), {})
         entries.append(
             (*key, len(returns), len(returns) >= seeds_asked, centre, low, high)
             + tuple(score(value, known) for value in (centre, low, high))
@@ -166,7 +179,7 @@ def over_envs(
     """
     strata: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
     for key, by_seed in seed_returns(rows).items():
-        known = references.get((key.env, key.schedule), {})
+        known = references.get(reference_key(*key[1:]), {})
         scores = np.array([score(value, known) for value in by_seed.values()])
         if not np.isnan(scores).any():
             strata.setdefault((key.agent, key.schedule, key.setting, key.split), []).append(scores)

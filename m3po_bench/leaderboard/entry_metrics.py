@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pandas as pd
 
+from m3po_bench.leaderboard.aggregate import reference_key
 from m3po_bench.leaderboard.metrics import (
     Recovery,
     area_under_curve,
@@ -70,7 +71,8 @@ def _curve(rows: pd.DataFrame, references: References, eval_episodes: int) -> di
     common = rows[rows["episode"] < eval_episodes].groupby("step")["return"].mean()
     steps, returns = common.index.to_numpy(), common.to_numpy()
     found = {"curve_area": area_under_curve(steps, returns) if len(steps) > 1 else np.nan}
-    known = references.get((rows["env"].iloc[0], rows["schedule"].iloc[0]), {})
+    entry = rows.iloc[0]
+    known = references.get(reference_key(*(str(entry[name]) for name in ENTRY[1:])), {})
     if {"random", "oracle"} <= set(known):
         low, high = known["random"].mean, known["oracle"].mean
         for percent in (50, 80):

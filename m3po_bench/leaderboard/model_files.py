@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from m3po_bench.leaderboard.evaluation import Episode, evaluate
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
-from m3po_bench.leaderboard.runner import make_test_envs
+from m3po_bench.leaderboard.settings import make_envs
 from m3po_bench.leaderboard.store import RUN, read_json, write_atomically
 from m3po_bench.registry import agent_spec, make_agent
 
@@ -58,7 +58,7 @@ def play_model(path: Path, spec: Mapping[str, str], n_episodes: int = 0) -> list
         n_episodes: How many; 0 means all.
     """
     agent = agent_spec(spec["agent"])
-    envs = make_test_envs(spec["env"], {**agent.env_kwargs, "schedule": spec["schedule"]})
+    envs = make_envs(spec["env"], {**agent.env_kwargs, "schedule": spec["schedule"]})
     available = len(envs[0].get_wrapper_attr("episodes"))
     model = agent.load_class().load(path)
     return evaluate(model, envs, range(min(n_episodes or available, available)))

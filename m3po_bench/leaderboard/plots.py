@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from m3po_bench.leaderboard.references import Reference, References
+from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.registry import short_name
 
 _COLUMNS = 3
@@ -37,7 +38,9 @@ def learning_curves(
     Returns:
         A PNG image.
     """
-    common = rows[(rows["episode"] < eval_episodes) & (rows["split"] == "test")]
+    common = rows[
+        (rows["episode"] < eval_episodes) & (rows["setting"] == ONLINE) & (rows["split"] == TEST)
+    ]
     by = ["env", "agent", "schedule", "seed", "step"]
     curves = common.groupby(by, as_index=False)["return"].mean()
     envs = sorted(curves["env"].unique())

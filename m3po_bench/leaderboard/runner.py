@@ -22,9 +22,16 @@ from typing import Any
 import gymnasium as gym
 
 from m3po_bench.leaderboard import provenance
-from m3po_bench.leaderboard.evaluation import COPIES, Episode, evaluate, isolated_randomness
+from m3po_bench.leaderboard.evaluation import Episode, evaluate, isolated_randomness
 from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
 from m3po_bench.leaderboard.provenance import Stopwatch
+from m3po_bench.leaderboard.settings import (
+    TEST,
+    make_envs,
+    make_further_envs,
+    n_episodes,
+    rows_of,
+)
 from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
 from m3po_bench.leaderboard.traces import write_trace
 from m3po_bench.registry import make_agent
@@ -33,14 +40,6 @@ EVALUATION_SEED = 20_000
 """Global random generators start evaluations of run ``seed`` from this plus ``seed``."""
 
 _PROGRESS_EVERY = 0.5
-SETTING, SPLIT = "online", "test"
-
-
-def make_test_envs(env: str, env_kwargs: dict[str, Any]) -> list[gym.Env[Any, Any]]:
-    """Copies of an env's test split, no more than it has episodes."""
-    first = gym.make(env, split=SPLIT, **env_kwargs)
-    copies = min(COPIES, len(first.get_wrapper_attr("episodes")))
-    return [first, *(gym.make(env, split=SPLIT, **env_kwargs) for _ in range(copies - 1))]
 
 
 @dataclass
@@ -68,8 +67,7 @@ class Run:
         spec, budget = self.spec, self.spec.budget
         self.store.begin(spec)
         train_env = gym.make(spec.env, split="train", **spec.env_kwargs)
-        self._test_envs = make_test_envs(spec.env, spec.env_kwargs)
-        self._n_episodes = len(self._test_envs[0].get_wrapper_attr("episodes"))
+        self._test_envs = make_envs(spec.env, spec.env_kwargs)
         self._due = [budget.steps * i // budget.checkpoints for i in range(1, budget.checkpoints)]
         kwargs = deepcopy(dict(spec.variant.kwargs))  # SB3 writes into policy_kwargs
         model = make_agent(
@@ -77,9 +75,10 @@ class Run:
         )
         _use_one_thread()
         self._learn(model)
-        final = budget.final_episodes or self._n_episodes
-        episodes = self._evaluate(model, budget.steps, final)
+        episodes = self._evaluate(model, budget.steps, budget.final_episodes)
         write_trace(self.store.folder(spec), episodes)
+        for split, envs in make_further_envs(spec.env, spec.env_kwargs, self._test_envs[0]):
+            self._play(model, budget.steps, envs, split, budget.final_episodes)
         diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
         train_env.close()
         if hasattr(model, "save"):
@@ -108,24 +107,25 @@ class Run:
         self._show(step)
         return step <= self.spec.budget.steps
 
-    def _evaluate(self, model: Any, step: int, n_episodes: int) -> list[Episode]:
+    def _evaluate(self, model: Any, step: int, n: int) -> list[Episode]:
+        return self._play(model, step, self._test_envs, TEST, n)
+
+    def _play(
+        self, model: Any, step: int, envs: list[gym.Env[Any, Any]], split: str, n: int
+    ) -> list[Episode]:
+        """The first ``n`` frozen episodes of the envs' split, all for 0; their rows are stored."""
         self._show(step, now=True)
-        wanted = range(min(n_episodes, self._n_episodes))
+        wanted = range(min(n or n_episodes(envs), n_episodes(envs)))
         with self._evaluation.running(), isolated_randomness(EVALUATION_SEED + self.spec.seed):
-            episodes = evaluate(model, self._test_envs, wanted)
+            episodes = evaluate(model, envs, wanted)
         for episode in episodes:
             if not math.isfinite(episode.total):
                 raise FloatingPointError(
-                    f"{self.spec.agent} earned {episode.total} in test episode {episode.index} "
+                    f"{self.spec.agent} earned {episode.total} in {split} episode {episode.index} "
                     f"after {step:,} steps"
                 )
-        self.store.add_rows(
-            self.spec,
-            (
-                (step, SETTING, SPLIT, e.index, repr(e.total), len(e.rewards), e.n_changes)
-                for e in episodes
-            ),
-        )
+        rows = [row for episode in episodes for row in rows_of(episode, envs[0], split)]
+        self.store.add_rows(self.spec, ((step, *row) for row in rows))
         return episodes
 
     def _show(self, step: int, now: bool = False) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, Key
+from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, Key, reference_key
 from m3po_bench.leaderboard.grid import PROTOCOL
 from m3po_bench.leaderboard.references import ROLES, Reference, References
+from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.registry import agent_names, agent_spec, short_name
 
 
@@ -38,11 +39,13 @@ def to_markdown(
         together: From ``aggregate.over_envs``.
     """
     lines = [f"# Leaderboard: {suite['name']}", "", f"Protocol {PROTOCOL}. {_how_to_read(table)}"]
-    for (env, schedule, setting, split), group in table.groupby(
+    trials = table[table["setting"] != ONLINE]
+    for (env, schedule, setting, split), group in table[table["setting"] == ONLINE].groupby(
         ["env", "schedule", "setting", "split"], sort=False
     ):
         lines += ["", f"## {short_name(str(env))}, {schedule}, {setting}, {split}", ""]
-        lines.append(_references_line(references.get((str(env), str(schedule)), {})))
+        known = references.get(reference_key(str(env), str(schedule), str(setting), str(split)), {})
+        lines.append(_references_line(known))
         entries = [_entry(row, returns, suite["seeds"], steps) for row in _records(group)]
         lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
         changing = group[group["changes"] > 0]
@@ -50,6 +53,9 @@ def to_markdown(
             lines += ["", _AFTER_CHANGES, ""]
             after = [_after_changes(row) for row in _records(changing)]
             lines.append(pd.DataFrame(after).to_markdown(index=False, disable_numparse=True))
+        tried = trials[(trials["env"] == env) & (trials["schedule"] == schedule)]
+        if split == TEST and len(tried):
+            lines += ["", _TRIALS, "", _shots(tried)]
     for (schedule, setting, split), group in together.groupby(
         ["schedule", "setting", "split"], sort=False
     ):
@@ -58,6 +64,20 @@ def to_markdown(
         entries = [_entry_over_envs(row) for row in _records(group)]
         lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
     return "\n".join(lines) + "\n"
+
+
+_TRIALS = (
+    "Trials: return of an episode after K others in the same task, memory kept (K-shot; mean over "
+    "seeds, whatever the schedule in training)."
+)
+
+
+def _shots(trials: pd.DataFrame) -> str:
+    returns = trials.pivot_table("return_mean", "agent", "setting")
+    best_first = returns.sort_values(str(returns.columns[-1]), ascending=False)
+    shown = best_first.map(lambda value: f"{value:.1f}").rename_axis("Agent").reset_index()
+    text: str = shown.to_markdown(index=False, disable_numparse=True)
+    return text
 
 
 _AFTER_CHANGES = (

@@ -18,6 +18,7 @@ import gymnasium as gym
 
 from m3po_bench.leaderboard.grid import PROTOCOL, config_hash
 from m3po_bench.leaderboard.references import load_references
+from m3po_bench.leaderboard.settings import ONLINE, PLAYED, SHOTS, TEST
 from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, RUN
 from m3po_bench.registry import short_name
 
@@ -27,7 +28,6 @@ MAX_BYTES = 50_000_000
 BEST_SCORE = 3.0
 """Scores above are not believed: three times the way from random to the oracle."""
 
-_SETTINGS, _SPLITS = ("online",), ("test", "ood")
 _RECORD: dict[str, type] = {
     "agent": str, "env": str, "schedule": str, "seed": int, "config_hash": str, "config": dict,
     "protocol": str, "env_steps": int, "training_seconds": dict, "versions": dict,
@@ -163,14 +163,21 @@ def _row_problems(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iter
     steps, n = config["steps"], config["checkpoints"]
     due = [steps * i // n for i in range(1, min(n, len(rows) + 1) + 1)]
     by_step: dict[int, list[int]] = {}
+    further: dict[tuple[str, str], list[int]] = {}
     for row in rows:
-        if row["setting"] not in _SETTINGS or row["split"] not in _SPLITS:
+        if (row["setting"], row["split"]) not in PLAYED:
             yield f"setting {_shown(row['setting'])}, split {_shown(row['split'])}: not known"
             return
         if not math.isfinite(row["return"]) or not 1 <= row["length"] <= horizon:
             yield f"step {row['step']}: return {row['return']}, length {row['length']}: impossible"
             return
-        by_step.setdefault(row["step"], []).append(row["episode"])
+        if (row["setting"], row["split"]) == (ONLINE, TEST):
+            by_step.setdefault(row["step"], []).append(row["episode"])
+        elif row["step"] == steps:
+            further.setdefault((row["setting"], row["split"]), []).append(row["episode"])
+        else:
+            yield f"step {row['step']}: {row['setting']}, {row['split']}: only at the last step"
+            return
     if sorted(by_step) != due:
         yield f"checkpoints at {_shown(sorted(by_step))}, expected {_shown(due)}"
         return
@@ -180,7 +187,15 @@ def _row_problems(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iter
             wanted = config["final_episodes"] or n_episodes
         if sorted(episodes) != list(range(min(wanted, n_episodes))):
             yield f"step {step}: episodes {_shown(sorted(episodes))}, expected {wanted} from 0 on"
-    yield from _plausibility(record, [row["return"] for row in rows if row["step"] == steps])
+    for (setting, split), episodes in further.items():
+        if sorted(episodes) != list(range(len(episodes))):
+            found = _shown(sorted(episodes))
+            yield f"{setting}, {split}: episodes {found}, expected each once, from 0 on"
+    shots = [setting for setting in SHOTS if (setting, TEST) in further]
+    if shots and shots != list(SHOTS):
+        yield f"trials with {', '.join(shots)} alone, expected {', '.join(SHOTS)}"
+    last = [row for row in rows if row["step"] == steps and row["split"] == TEST]
+    yield from _plausibility(record, [row["return"] for row in last if row["setting"] == ONLINE])
 
 
 def _plausibility(record: Mapping[str, Any], returns: list[float]) -> Iterator[str]:
