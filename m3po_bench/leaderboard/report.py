@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,11 +17,12 @@ from m3po_bench.leaderboard.aggregate import (
     seed_returns,
 )
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
+from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
 from m3po_bench.leaderboard.plots import learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.store import Store, write_atomically
-from m3po_bench.leaderboard.tables import to_csv, to_markdown
+from m3po_bench.leaderboard.tables import make_page, to_csv
 from m3po_bench.leaderboard.traces import BY_AGE, CHANGES, digest_traces, load_table
 
 
@@ -44,7 +46,7 @@ def write_report(
     references: References | None = None,
     further_figures: Mapping[str, Callable[[pd.DataFrame], bytes | None]] | None = None,
 ) -> Report:
-    """Write ``leaderboard.md``, ``leaderboard.csv`` and figures of a results folder.
+    """Write ``leaderboard.md``, ``.csv``, ``.tex``, ``.html`` and figures of a results folder.
 
     Where there are scores of several envs, ``over_envs.csv`` takes them together. Every file is
     replaced as a whole, so that no reader sees half of one.
@@ -73,27 +75,42 @@ def write_report(
     metrics = entry_metrics(rows, changes, references, suite["eval_episodes"])
     table = leaderboard(rows, references, suite["seeds"]).merge(metrics, on=ENTRY, how="left")
     together = over_envs(rows, references)
-    markdown = to_markdown(table, seed_returns(rows), references, suite, steps, together)
+    page = make_page(table, seed_returns(rows), references, suite, steps, together)
+    markdown = to_markdown(page)
+    figures = _figures(rows, changes, load_table(store, BY_AGE), references, suite)
+    measures = load_measures(store)
+    drawn = {name: draw(measures) for name, draw in (further_figures or {}).items()}
+    figures |= {name: image for name, image in drawn.items() if image is not None}
     contents: dict[str, str | bytes] = {
         "leaderboard.md": markdown,
         "leaderboard.csv": to_csv(table),
+        "leaderboard.tex": to_latex(page),
+        "leaderboard.html": to_html(page, figures),
     }
     if not together.empty:
         contents["over_envs.csv"] = to_csv(together)
-    for schedule, group in rows.groupby("schedule"):
-        contents[f"figures/learning_curves_{schedule}.png"] = learning_curves(
-            group, references, suite["eval_episodes"], suite["seeds"]
-        )
-    ages = load_table(store, BY_AGE)
-    for schedule, group in ages.groupby("schedule") if len(changes) else []:
-        after = changes[changes["schedule"] == schedule]
-        contents[f"figures/recovery_{schedule}.png"] = recovery_curves(group, after, references)
-    measures = load_measures(store)
-    for name, draw in (further_figures or {}).items():
-        image = draw(measures)
-        if image is not None:
-            contents[f"figures/{name}.png"] = image
+    contents |= {f"figures/{name}.png": image for name, image in figures.items()}
     (store.root / "figures").mkdir(exist_ok=True)
     for name, content in contents.items():
         write_atomically(store.root / name, content)
     return Report(table, markdown, tuple(store.root / name for name in contents))
+
+
+def _figures(
+    rows: pd.DataFrame,
+    changes: pd.DataFrame,
+    ages: pd.DataFrame,
+    references: References,
+    suite: Mapping[str, Any],
+) -> dict[str, bytes]:
+    """PNG images by name, those that there are rows for."""
+    found = {
+        f"learning_curves_{schedule}": learning_curves(
+            group, references, suite["eval_episodes"], suite["seeds"]
+        )
+        for schedule, group in rows.groupby("schedule")
+    }
+    for schedule, group in ages.groupby("schedule") if len(changes) else []:
+        after = changes[changes["schedule"] == schedule]
+        found[f"recovery_{schedule}"] = recovery_curves(group, after, references)
+    return found

@@ -1,4 +1,4 @@
-"""The leaderboard as text: CSV for programs, Markdown for people."""
+"""The leaderboard as text: CSV for programs, tables in words and few digits for people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, Key, reference_key
 from m3po_bench.leaderboard.grid import PROTOCOL
+from m3po_bench.leaderboard.pages import UNFINISHED, Page, Part, Section
 from m3po_bench.leaderboard.references import ROLES, Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.registry import agent_names, agent_spec, short_name
@@ -20,50 +21,46 @@ def to_csv(table: pd.DataFrame) -> str:
     return text
 
 
-def to_markdown(
+def make_page(
     table: pd.DataFrame,
     returns: Mapping[Key, Mapping[int, float]],
     references: References,
     suite: Mapping[str, Any],
     steps: Mapping[tuple[str, str, str], int],
     together: pd.DataFrame,
-) -> str:
-    """The leaderboard as Markdown, one table for each env and schedule, then one over all envs.
+) -> Page:
+    """The leaderboard for people: a section for each env and schedule, then one over all envs.
 
     Args:
-        table: From ``aggregate.leaderboard``.
+        table: From ``aggregate.leaderboard``, with the columns of ``entry_metrics``.
         returns: From ``aggregate.seed_returns``; every seed is shown where there are few.
         references: References by role, for each env and schedule.
         suite: Its ``name`` and how many ``seeds`` it asks for.
         steps: Training steps by agent, env and schedule.
         together: From ``aggregate.over_envs``.
     """
-    lines = [f"# Leaderboard: {suite['name']}", "", f"Protocol {PROTOCOL}. {_how_to_read(table)}"]
-    trials = table[table["setting"] != ONLINE]
-    for (env, schedule, setting, split), group in table[table["setting"] == ONLINE].groupby(
-        ["env", "schedule", "setting", "split"], sort=False
-    ):
-        lines += ["", f"## {short_name(str(env))}, {schedule}, {setting}, {split}", ""]
-        known = references.get(reference_key(str(env), str(schedule), str(setting), str(split)), {})
-        lines.append(_references_line(known))
+    sections = []
+    online, trials = table[table["setting"] == ONLINE], table[table["setting"] != ONLINE]
+    for names, group in online.groupby(["env", "schedule", "setting", "split"], sort=False):
+        env, schedule, setting, split = map(str, names)
+        known = references.get(reference_key(env, schedule, setting, split), {})
         entries = [_entry(row, returns, suite["seeds"], steps) for row in _records(group)]
-        lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
+        parts = [Part(_references_line(known), pd.DataFrame(entries))]
         changing = group[group["changes"] > 0]
         if len(changing):
-            lines += ["", _AFTER_CHANGES, ""]
             after = [_after_changes(row) for row in _records(changing)]
-            lines.append(pd.DataFrame(after).to_markdown(index=False, disable_numparse=True))
+            parts.append(Part(_AFTER_CHANGES, pd.DataFrame(after)))
         tried = trials[(trials["env"] == env) & (trials["schedule"] == schedule)]
         if split == TEST and len(tried):
-            lines += ["", _TRIALS, "", _shots(tried)]
-    for (schedule, setting, split), group in together.groupby(
-        ["schedule", "setting", "split"], sort=False
-    ):
-        lines += ["", f"## All envs, {schedule}, {setting}, {split}", ""]
-        lines.append(_OVER_ENVS)
+            parts.append(Part(_TRIALS, _shots(tried)))
+        title = f"{short_name(env)}, {schedule}, {setting}, {split}"
+        sections.append(Section(title, tuple(parts)))
+    for names, group in together.groupby(["schedule", "setting", "split"], sort=False):
         entries = [_entry_over_envs(row) for row in _records(group)]
-        lines += ["", pd.DataFrame(entries).to_markdown(index=False, disable_numparse=True)]
-    return "\n".join(lines) + "\n"
+        over = Part(_OVER_ENVS, pd.DataFrame(entries))
+        sections.append(Section(f"All envs, {', '.join(map(str, names))}", (over,)))
+    text = f"Protocol {PROTOCOL}. {_how_to_read(table)}"
+    return Page(f"Leaderboard: {suite['name']}", text, tuple(sections))
 
 
 _TRIALS = (
@@ -72,12 +69,10 @@ _TRIALS = (
 )
 
 
-def _shots(trials: pd.DataFrame) -> str:
+def _shots(trials: pd.DataFrame) -> pd.DataFrame:
     returns = trials.pivot_table("return_mean", "agent", "setting")
     best_first = returns.sort_values(str(returns.columns[-1]), ascending=False)
-    shown = best_first.map(lambda value: f"{value:.1f}").rename_axis("Agent").reset_index()
-    text: str = shown.to_markdown(index=False, disable_numparse=True)
-    return text
+    return best_first.map(lambda value: f"{value:.1f}").rename_axis("Agent").reset_index()
 
 
 _AFTER_CHANGES = (
@@ -163,7 +158,7 @@ def _entry(
     span = seeds if row["n_seeds"] < INTERVAL_SEEDS else _span(row, "return", ".1f")
     known = not pd.isna(row["score"])
     return {
-        "Agent": str(row["agent"]) + ("" if row["complete"] else " *"),
+        "Agent": str(row["agent"]) + ("" if row["complete"] else UNFINISHED),
         "Env steps": f"{steps[key.agent, key.env, key.schedule]:,}",
         "Seeds": f"{row['n_seeds']} of {max(seeds_asked, row['n_seeds'])}",
         "Return": f"{row['return_mean']:.1f}",

@@ -119,7 +119,10 @@ def test_nothing_finished_is_said(tmp_path: Path) -> None:
 def test_report_writes_table_and_figure(store: Store, references: References) -> None:
     report = write_report(store, references)
     names = [str(path.relative_to(store.root)) for path in report.paths]
-    assert names == ["leaderboard.md", "leaderboard.csv", "figures/learning_curves_hazard.png"]
+    assert names == [
+        *(f"leaderboard.{kind}" for kind in ("md", "csv", "tex", "html")),
+        "figures/learning_curves_hazard.png",
+    ]
     assert all(path.exists() for path in report.paths)
     assert report.paths[2].read_bytes().startswith(PNG)
     csv = pd.read_csv(report.paths[1])
