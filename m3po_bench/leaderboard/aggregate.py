@@ -164,6 +164,23 @@ def leaderboard(
     return table.sort_values(order, ascending=ascending, ignore_index=True)
 
 
+def scores_by_group(
+    rows: pd.DataFrame, references: Mapping[tuple[str, str], Mapping[str, HasMean]]
+) -> dict[tuple[str, ...], list[NDArray[np.float64]]]:
+    """Scores over seeds, an array for each env that has references.
+
+    Returns:
+        By agent, schedule, setting and split.
+    """
+    strata: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
+    for key, by_seed in seed_returns(rows).items():
+        known = references.get(reference_key(*key[1:]), {})
+        scores = np.array([score(value, known) for value in by_seed.values()])
+        if not np.isnan(scores).any():
+            strata.setdefault((key.agent, key.schedule, key.setting, key.split), []).append(scores)
+    return strata
+
+
 def over_envs(
     rows: pd.DataFrame, references: Mapping[tuple[str, str], Mapping[str, HasMean]]
 ) -> pd.DataFrame:
@@ -177,12 +194,7 @@ def over_envs(
         ``OVER_ENVS_COLUMNS``, ``n_seeds`` being the smallest of an env; sorted by schedule, best
         interquartile mean first. No interval where an env has under five seeds.
     """
-    strata: dict[tuple[str, ...], list[NDArray[np.float64]]] = {}
-    for key, by_seed in seed_returns(rows).items():
-        known = references.get(reference_key(*key[1:]), {})
-        scores = np.array([score(value, known) for value in by_seed.values()])
-        if not np.isnan(scores).any():
-            strata.setdefault((key.agent, key.schedule, key.setting, key.split), []).append(scores)
+    strata = scores_by_group(rows, references)
     entries = []
     for group, scores_of in strata.items():
         if len(scores_of) < 2:

@@ -60,18 +60,30 @@ def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
 
 
-def panels(n: int, columns: int, colours: Mapping[str, Any]) -> tuple[Figure, list[Axes]]:
-    """A figure of ``n`` panels under one legend of agents; what is left over is empty."""
+def panels(
+    n: int,
+    columns: int,
+    colours: Mapping[str, Any],
+    size: tuple[float, float] | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """A figure of ``n`` panels under one legend of agents; what is left over is empty.
+
+    Args:
+        n: Number of panels.
+        columns: Panels side by side.
+        colours: The legend's, by agent; none without any.
+        size: Of the whole figure in inches, instead of the usual one.
+    """
     height = math.ceil(n / columns)
     with sns.axes_style("whitegrid"):
-        figure = Figure(
-            figsize=(_PANEL[0] * columns, _PANEL[1] * height + 0.4), layout="constrained"
-        )
+        usual = (_PANEL[0] * columns, _PANEL[1] * height + 0.4)
+        figure = Figure(figsize=size or usual, layout="constrained")
         FigureCanvasAgg(figure)
         axes = list(figure.subplots(height, columns, squeeze=False).ravel())
     for ax in axes[n:]:
         ax.set_axis_off()
-    figure.legend(handles=_legend(colours), loc="outside lower center", ncols=6, frameon=False)
+    if colours:
+        figure.legend(handles=_legend(colours), loc="outside lower center", ncols=6, frameon=False)
     return figure, axes[:n]
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -15,7 +18,7 @@ from m3po_bench.registry import short_name
 
 
 def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: References) -> bytes:
-    """For each env: mean reward by the time since a change, and the share not yet recovered.
+    """For each env: reward by the time since a change, share not yet recovered, regret.
 
     Args:
         ages: ``by_age.csv`` of all runs of one schedule, from ``traces.load_table``.
@@ -23,14 +26,14 @@ def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: Refer
         references: Random and oracle are drawn as dashed lines.
 
     Returns:
-        A PNG image: a thin line for each seed, a thick one for their mean; on the right the
-        Kaplan-Meier estimate over all changes and seeds.
+        A PNG image: a thin line for each seed, a thick one for their mean; in the middle the
+        Kaplan-Meier estimate over all changes and seeds; on the right a dot for each seed.
     """
     envs = sorted(ages["env"].unique())
     colours = agent_colours(ages["agent"])
-    figure, axes = panels(2 * len(envs), columns=2, colours=colours)
+    figure, axes = panels(3 * len(envs), columns=3, colours=colours)
     for i, env in enumerate(envs):
-        left, right = axes[2 * i], axes[2 * i + 1]
+        left, right, last = axes[3 * i : 3 * i + 3]
         of_env = ages[ages["env"] == env]
         for agent, group in of_env.groupby("agent", sort=False):
             _by_age(left, group, colours[str(agent)])
@@ -49,6 +52,8 @@ def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: Refer
             ylabel="share not yet recovered",
             ylim=(-0.02, 1.02),
         )
+        _regrets(last, changes[changes["env"] == env], colours)
+        last.set_title(short_name(env))
     return as_png(figure)
 
 
@@ -67,3 +72,13 @@ def _not_recovered(ax: Axes, changes: pd.DataFrame, colour: object) -> None:
         for time, seen in zip(changes["recovery"], changes["recovered"], strict=True)
     ]
     ax.step(times, survival(watched, times), where="post", color=colour, linewidth=2.2)
+
+
+def _regrets(ax: Axes, changes: pd.DataFrame, colours: Mapping[str, Any]) -> None:
+    means = changes.groupby(["agent", "seed"], sort=False)["regret"].mean()
+    known = means.dropna().reset_index()
+    if len(known):
+        sns.stripplot(known, x="agent", y="regret", hue="agent", palette=colours, ax=ax,
+                      jitter=0.1, legend=False)  # fmt: skip
+    ax.set(xlabel="", ylabel="regret of a change")
+    ax.tick_params(axis="x", rotation=20)

@@ -14,6 +14,7 @@ from m3po_bench.leaderboard.aggregate import (
     load_measures,
     load_rows,
     over_envs,
+    scores_by_group,
     seed_returns,
 )
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
@@ -21,7 +22,9 @@ from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
 from m3po_bench.leaderboard.plots import learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
+from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.leaderboard.store import Store, write_atomically
+from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 from m3po_bench.leaderboard.tables import make_page, to_csv
 from m3po_bench.leaderboard.traces import BY_AGE, CHANGES, digest_traces, load_table
 
@@ -77,10 +80,15 @@ def write_report(
     together = over_envs(rows, references)
     page = make_page(table, seed_returns(rows), references, suite, steps, together)
     markdown = to_markdown(page)
-    figures = _figures(rows, changes, load_table(store, BY_AGE), references, suite)
     measures = load_measures(store)
-    drawn = {name: draw(measures) for name, draw in (further_figures or {}).items()}
-    figures |= {name: image for name, image in drawn.items() if image is not None}
+    drawn: dict[str, bytes | None] = {
+        **_curves(rows, references, suite),
+        **_recoveries(changes, load_table(store, BY_AGE), references),
+        **_summaries(table, rows, references),
+        "model_error": model_errors(measures),
+        **{name: draw(measures) for name, draw in (further_figures or {}).items()},
+    }
+    figures = {name: image for name, image in drawn.items() if image is not None}
     contents: dict[str, str | bytes] = {
         "leaderboard.md": markdown,
         "leaderboard.csv": to_csv(table),
@@ -96,21 +104,42 @@ def write_report(
     return Report(table, markdown, tuple(store.root / name for name in contents))
 
 
-def _figures(
-    rows: pd.DataFrame,
-    changes: pd.DataFrame,
-    ages: pd.DataFrame,
-    references: References,
-    suite: Mapping[str, Any],
+def _curves(
+    rows: pd.DataFrame, references: References, suite: Mapping[str, Any]
 ) -> dict[str, bytes]:
-    """PNG images by name, those that there are rows for."""
-    found = {
+    return {
         f"learning_curves_{schedule}": learning_curves(
             group, references, suite["eval_episodes"], suite["seeds"]
         )
         for schedule, group in rows.groupby("schedule")
     }
-    for schedule, group in ages.groupby("schedule") if len(changes) else []:
-        after = changes[changes["schedule"] == schedule]
-        found[f"recovery_{schedule}"] = recovery_curves(group, after, references)
+
+
+def _recoveries(
+    changes: pd.DataFrame, ages: pd.DataFrame, references: References
+) -> dict[str, bytes]:
+    if changes.empty or ages.empty:
+        return {}
+    return {
+        f"recovery_{schedule}": recovery_curves(
+            group, changes[changes["schedule"] == schedule], references
+        )
+        for schedule, group in ages.groupby("schedule")
+    }
+
+
+def _summaries(
+    table: pd.DataFrame, rows: pd.DataFrame, references: References
+) -> dict[str, bytes | None]:
+    online = table[(table["setting"] == ONLINE) & (table["split"] == TEST)]
+    groups = scores_by_group(rows, references)
+    found: dict[str, bytes | None] = {}
+    for schedule, group in online.groupby("schedule"):
+        found[f"scores_{schedule}"] = score_map(group)
+        strata = {
+            agent: scores
+            for (agent, *others), scores in groups.items()
+            if others == [schedule, ONLINE, TEST]
+        }
+        found[f"performance_profiles_{schedule}"] = performance_profiles(strata)
     return found

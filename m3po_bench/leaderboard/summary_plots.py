@@ -1,0 +1,91 @@
+"""All agents at a glance: who is good where, how reliably, and how far their models may be trusted.
+
+What a figure has no rows for is not drawn: each function then returns None.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from numpy.typing import NDArray
+
+from m3po_bench.leaderboard.plots import agent_colours, as_png, panels
+from m3po_bench.leaderboard.statistics import performance_profile
+from m3po_bench.registry import short_name
+
+Strata = Mapping[str, Sequence[NDArray[np.float64]]]
+
+
+def score_map(table: pd.DataFrame) -> bytes | None:
+    """Scores of agents (rows) on envs (columns), best agent on top; from two agents on.
+
+    Args:
+        table: Rows of one schedule, setting and split, from ``aggregate.leaderboard``.
+    """
+    known = table.dropna(subset=["score"])
+    if known["agent"].nunique() < 2:
+        return None
+    scores = known.assign(env=known["env"].map(short_name)).pivot_table("score", "agent", "env")
+    scores = scores.loc[scores.mean(axis=1).sort_values(ascending=False).index]
+    figure, (ax,) = panels(1, 1, {}, size=(1.6 * scores.shape[1] + 2.6, 0.5 * len(scores) + 1.6))
+    sns.heatmap(
+        scores, ax=ax, annot=True, fmt=".2f", cmap="viridis", vmin=0.0, vmax=1.0,
+        cbar_kws={"label": "score"},
+    )  # fmt: skip
+    ax.set(xlabel="", ylabel="")
+    ax.tick_params(axis="x", rotation=20)
+    return as_png(figure)
+
+
+def performance_profiles(strata: Strata) -> bytes | None:
+    """Share of runs (env x seed) of each agent with a score above each threshold.
+
+    Args:
+        strata: Scores by agent, one array over seeds for each env; from two envs on.
+    """
+    shown = {agent: scores for agent, scores in strata.items() if len(scores) > 1}
+    if not shown:
+        return None
+    top = max(float(np.concatenate(scores).max()) for scores in shown.values())
+    thresholds = np.linspace(0.0, max(1.0, top), 201)
+    colours = agent_colours(shown)
+    figure, (ax,) = panels(1, 1, colours)
+    for agent, scores in shown.items():
+        shares = performance_profile(scores, thresholds)
+        ax.step(thresholds, shares, where="post", color=colours[agent], linewidth=2.2)
+    ax.set(xlabel="score", ylabel="share of runs with a larger score", ylim=(-0.02, 1.02))
+    return as_png(figure)
+
+
+def model_errors(measures: pd.DataFrame) -> bytes | None:
+    """Open-loop error of agents' models against the length of a rollout, a row for each env.
+
+    Args:
+        measures: From ``aggregate.load_measures``; agents without a model have no such columns.
+    """
+    kinds = {"obs": "observations", "reward": "rewards"}
+    names = re.compile(r"model/(obs|reward)_error_h(\d+)")
+    columns = {c: found for c in measures.columns if (found := names.fullmatch(str(c)))}
+    if not columns:
+        return None
+    named = ["env", "schedule", "agent", "seed"]
+    long = measures.melt(named, list(columns), "measure", "error").dropna(subset=["error"])
+    long["steps"] = long["measure"].map(lambda name: int(columns[name][2]))
+    long["kind"] = long["measure"].map(lambda name: columns[name][1])
+    colours = agent_colours(long["agent"])
+    settings = list(long.groupby(["env", "schedule"], sort=False))
+    figure, axes = panels(2 * len(settings), 2, colours)
+    for i, ((env, schedule), group) in enumerate(settings):
+        for ax, (kind, label) in zip(axes[2 * i : 2 * i + 2], kinds.items(), strict=True):
+            part = group[group["kind"] == kind]
+            shared = {"x": "steps", "y": "error", "hue": "agent", "palette": colours, "ax": ax}
+            sns.lineplot(part, units="seed", estimator=None, lw=0.8, alpha=0.4, legend=False,
+                         **shared)  # fmt: skip
+            sns.lineplot(part, errorbar=None, lw=2.2, marker="o", legend=False, **shared)
+            ax.set(xscale="log", yscale="log", xlabel="steps of an open-loop rollout")
+            ax.set(title=f"{short_name(str(env))}, {schedule}", ylabel=f"error of {label}")
+    return as_png(figure)
