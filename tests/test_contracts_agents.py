@@ -17,6 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from m3po_bench import agent_names, make_agent
+from m3po_bench.common.checkpoints import ExactCheckpoint
 from m3po_bench.registry import PRESETS, agent_spec
 
 ENV = "M3PO/PointFwdBwd-v0"
@@ -140,6 +141,26 @@ def test_two_parallel_envs(name: str) -> None:
     assert model.num_timesteps == 200
     mean, _ = evaluate_policy(model, venv, n_eval_episodes=2)
     assert np.isfinite(mean)
+
+
+@pytest.mark.parametrize("name", agent_names())
+def test_what_is_resumed_equals_what_went_on(name: str, tmp_path: Path) -> None:
+    """Where an agent declares it; the others refuse the callback by name."""
+    callback = ExactCheckpoint(tmp_path / "at", every=150)  # episodes end at 100, 200, 300
+    model = make(name)
+    if not getattr(model, "exact_resume", False):
+        with pytest.raises(ValueError, match="cannot be resumed exactly"):
+            model.learn(10, callback=callback)
+        return
+    model.learn(330, callback=callback)
+    env = gym.make(ENV, **env_kwargs(name))
+    resumed = type(model).resume(tmp_path / "at", env)
+    assert resumed.num_timesteps == 200
+    resumed.learn(130, reset_num_timesteps=False)
+    assert resumed.num_timesteps == model.num_timesteps == 330
+    assert torch.equal(parameters(resumed), parameters(model))
+    untouched = make(name).learn(330)
+    assert not torch.equal(parameters(untouched), parameters(model))  # a new seed at 200
 
 
 @pytest.mark.parametrize("name", LEARNERS)

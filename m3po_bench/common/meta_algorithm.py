@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 import time
 from abc import abstractmethod
-from typing import Any, NamedTuple, Self, cast
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self, cast
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -20,6 +22,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
+from m3po_bench.common.checkpoints import MODEL, STATE, find_checkpoint, write_checkpoint
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.wrappers import FIRST_STEP, ObservationLayout, check_flat, layout_of
 
@@ -70,6 +73,10 @@ class MetaAlgorithm(BaseAlgorithm):
     """
 
     layout: ObservationLayout
+    exact_resume: ClassVar[bool] = False
+    """Whether ``resume`` goes on as if there had been no interruption."""
+    checkpoint_due: Path | None = None
+    """Where ``ExactCheckpoint`` wants one to be taken once this step has been learnt from."""
 
     def __init__(
         self,
@@ -162,8 +169,51 @@ class MetaAlgorithm(BaseAlgorithm):
             if self.num_timesteps >= self.learning_starts:
                 self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
                 self.train()
+            if self.checkpoint_due is not None:
+                self._take_checkpoint(self.checkpoint_due)
         callback.on_training_end()
         return self
+
+    @classmethod
+    def resume(cls, folder: str | Path, env: GymEnv) -> Self:
+        """The agent of a checkpoint; ``learn(..., reset_num_timesteps=False)`` goes on with it.
+
+        Args:
+            folder: Where ``common.checkpoints.ExactCheckpoint`` has put it.
+            env: Made as the one before.
+
+        Raises:
+            FileNotFoundError: If there is no checkpoint.
+        """
+        found = find_checkpoint(Path(folder))
+        model = cls.load(found / MODEL, env=env)
+        state = torch.load(found / STATE, weights_only=True)
+        model._restore(state["training"])
+        model._begin_anew(state["seed"])
+        return model
+
+    def _take_checkpoint(self, folder: Path) -> None:
+        self.checkpoint_due = None
+        entropy = None if self.seed is None else (self.seed, self.num_timesteps)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
+        write_checkpoint(folder, self, {"training": self._training_state(), "seed": seed})
+        self._begin_anew(seed)
+
+    def _begin_anew(self, seed: int) -> None:
+        """Seed everything and start new episodes: all that follows depends on ``seed`` alone."""
+        assert self.env is not None
+        self.set_random_seed(seed)
+        self._last_obs = cast(Array, self.env.reset())
+        self._last_episode_starts = np.ones(self.n_envs, dtype=bool)
+        self._agent_state = None
+
+    def _training_state(self) -> dict[str, Any]:
+        """Tensors and plain values that decide the training and are not in SB3's archive."""
+        raise NotImplementedError(f"{type(self).__name__} does not declare exact_resume")
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """The inverse of ``_training_state``."""
+        raise NotImplementedError(f"{type(self).__name__} does not declare exact_resume")
 
     def _collect_step(self, callback: BaseCallback, log_interval: int | None) -> bool:
         """Step every env once; False if a callback asks to stop."""
@@ -236,4 +286,4 @@ class MetaAlgorithm(BaseAlgorithm):
         self.logger.dump(step=self.num_timesteps)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_agent_state"]
+        return [*super()._excluded_save_params(), "_agent_state", "checkpoint_due"]

@@ -143,7 +143,7 @@ class SoftActorCritic:
         self.alpha_optimizer = torch.optim.Adam([log_alpha], learning_rate, fused=fused)
         self._critic_parameters: list[Tensor] = list(critics.parameters())
         self._target_parameters: list[Tensor] = list(targets.parameters())
-        self._n_updates = 0
+        self.n_updates = 0
 
     @property
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -158,11 +158,11 @@ class SoftActorCritic:
         loss_q.backward()  # type: ignore[no-untyped-call]
         self.critic_optimizer.step()
         logs = {"critic_loss": loss_q.detach(), "ent_coef": alpha}
-        if self._n_updates % self.actor_every == 0:
+        if self.n_updates % self.actor_every == 0:
             logs |= self._update_actor(batch.features, alpha)
         with torch.no_grad():
             torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
-        self._n_updates += 1
+        self.n_updates += 1
         return logs
 
     def _update_actor(self, features: Tensor, alpha: Tensor) -> dict[str, Tensor]:

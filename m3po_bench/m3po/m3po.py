@@ -101,6 +101,7 @@ class M3PO(MetaAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MetaPolicy}
     policy: MetaPolicy
+    exact_resume = True
 
     def __init__(
         self,
@@ -320,6 +321,27 @@ class M3PO(MetaAlgorithm):
         self.replay_buffer.load_state_dict(torch.load(path, weights_only=True))
         self.policy.meta_model.refresh_states(self.replay_buffer)
         self._next_fit = self._next_rollouts = 0
+
+    def _training_state(self) -> dict[str, Any]:
+        return {
+            "replay_buffer": self.replay_buffer.state_dict(),
+            "bootstrap": self.trainer.bootstrap,
+            "policy_updates": self.soft_actor_critic.n_updates,
+            "next_fit": self._next_fit,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.replay_buffer.load_state_dict(state["replay_buffer"])
+        self.trainer.bootstrap = state["bootstrap"]
+        self.soft_actor_critic.n_updates = state["policy_updates"]
+        self._next_fit = state["next_fit"]
+
+    def _begin_anew(self, seed: int) -> None:
+        super()._begin_anew(seed)
+        # Both are functions of model and D_env, but were made step by step and at another time.
+        self.policy.meta_model.refresh_states(self.replay_buffer)
+        self.imagined.clear()
+        self._next_rollouts = self.num_timesteps
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""

@@ -226,7 +226,7 @@ class MetaModelTrainer:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
-        self._bootstrap = torch.zeros(0, model.dynamics.n)
+        self.bootstrap = torch.zeros(0, model.dynamics.n)
 
     def fit(
         self, replay: SequenceReplay, n_steps: int, refresh_every: int = 250
@@ -258,7 +258,7 @@ class MetaModelTrainer:
     def _gradient_step(self, replay: SequenceReplay) -> Tensor:
         window, valid = replay.windows(self.windows, self.length)
         states = self.model.window_states(window)
-        weights = valid[..., None] * self._bootstrap[window.sequence] + 1e-6 * valid[..., None]
+        weights = valid[..., None] * self.bootstrap[window.sequence] + 1e-6 * valid[..., None]
         rows = torch.multinomial(weights.flatten(0, 1).T, self.rows, replacement=True)
         data = RealTransitions(*(x.flatten(0, 1)[rows] for x in window))
         losses = self.model.loss(data, states.flatten(0, 1)[rows])
@@ -274,7 +274,7 @@ class MetaModelTrainer:
         self.model.reward_norm.fit(data.reward[:, None])
 
     def _grow_bootstrap(self, n_sequences: int) -> None:
-        new = n_sequences - len(self._bootstrap)
+        new = n_sequences - len(self.bootstrap)
         if new > 0:
             draws = torch.poisson(torch.ones(new, self.model.dynamics.n))
-            self._bootstrap = torch.cat([self._bootstrap, draws])
+            self.bootstrap = torch.cat([self.bootstrap, draws])
