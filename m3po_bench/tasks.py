@@ -129,17 +129,19 @@ class UniformTasks:
         ranges: (low, high) per parameter.
         log: Parameters drawn uniformly in the logarithm of their range.
         signs: Parameters whose sign is drawn too, each with probability one half.
+        angles: Parameters that are angles in radians, so that 0 and 2 pi are the same.
     """
 
     names: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]
     log: tuple[str, ...] = ()
     signs: tuple[str, ...] = ()
+    angles: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.ranges):
             raise ValueError(f"{len(self.names)} names for {len(self.ranges)} ranges")
-        unknown = (set(self.log) | set(self.signs)) - set(self.names)
+        unknown = {*self.log, *self.signs, *self.angles} - set(self.names)
         if unknown:
             raise ValueError(f"{sorted(unknown)} are not among the parameters {self.names}")
         for name, (low, high) in zip(self.names, self.ranges, strict=True):

@@ -47,6 +47,68 @@ class ObservationColumns(BaseFeaturesExtractor):
         return observations.index_select(-1, self.columns)
 
 
+class ObservationAndTask(ObservationColumns):
+    """An observation, and its task in a form that a network can use.
+
+    One of a list of more than two tasks is shown as its place in the list (one-hot; the nearest's,
+    should it not be in it), an angle as cosine and sine, any other parameter by its place in its
+    range, from -1 to 1.
+
+    Args:
+        observation_space: The whole observation.
+        columns: Indices of the observation's own columns.
+        task_columns: Indices of the task's columns.
+        values: The list of tasks; empty where they are drawn from ranges.
+        angles: Which of the task's columns are angles in radians.
+        low: Smallest value of each of the task's columns.
+        high: Largest value of each.
+    """
+
+    task_columns: torch.Tensor
+    values: torch.Tensor
+    middle: torch.Tensor
+    half_range: torch.Tensor
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        columns: list[int],
+        task_columns: list[int],
+        values: list[list[float]],
+        angles: list[int],
+        low: list[float],
+        high: list[float],
+    ) -> None:
+        super().__init__(observation_space, columns)
+        self._listed = len(values) > 2
+        self._angles = angles
+        self._scaled = [i for i in range(len(task_columns)) if i not in angles]
+        width = len(values) if self._listed else len(self._scaled) + 2 * len(angles)
+        self._features_dim = len(columns) + width
+        ends = torch.tensor([low, high])
+        spans = ends[1] - ends[0]
+        for name, tensor in (
+            ("task_columns", torch.as_tensor(task_columns, dtype=torch.int64)),
+            ("values", torch.tensor(values)),
+            ("middle", ends.mean(0)),
+            ("half_range", torch.where(spans > 0.0, spans / 2.0, 1.0)),
+        ):
+            self.register_buffer(name, tensor)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        """(batch, width) to (batch, features_dim)."""
+        task = observations.index_select(-1, self.task_columns)
+        return torch.cat([super().forward(observations), self._shown(task)], -1)
+
+    def _shown(self, task: torch.Tensor) -> torch.Tensor:
+        if self._listed:
+            place = (task[:, None] - self.values).square().sum(-1).argmin(-1)
+            return torch.nn.functional.one_hot(place, len(self.values)).to(task.dtype)
+        angle = task[:, self._angles]
+        scaled = ((task - self.middle) / self.half_range)[:, self._scaled]
+        return torch.cat([scaled, angle.cos(), angle.sin()], -1)
+
+
 class MemorylessSAC(SAC):
     """SAC that sees neither previous action, previous reward nor first-step flag.
 
@@ -66,21 +128,26 @@ class MemorylessSAC(SAC):
             policy, env, policy_kwargs=policy_kwargs, _init_setup_model=False, **kwargs
         )
         if self.env is not None:
-            columns = self._visible_columns(layout_of(self.env))
+            extractor, arguments = self._extractor(layout_of(self.env))
             self.policy_kwargs = {
                 **self.policy_kwargs,
-                "features_extractor_class": ObservationColumns,
-                "features_extractor_kwargs": {"columns": columns.tolist()},
+                "features_extractor_class": extractor,
+                "features_extractor_kwargs": arguments,
             }
         if _init_setup_model:
             self._setup_model()
 
-    def _visible_columns(self, layout: ObservationLayout) -> NDArray[np.int64]:
-        return layout.memoryless_columns
+    def _extractor(
+        self, layout: ObservationLayout
+    ) -> tuple[type[BaseFeaturesExtractor], dict[str, Any]]:
+        return ObservationColumns, {"columns": layout.memoryless_columns.tolist()}
 
 
 class OracleSAC(MemorylessSAC):
     """Memoryless SAC that sees the task: the upper reference, with a privilege no other agent has.
+
+    A scalar such as the number of a leg, an angle, or dozens of exponents of up to 3 would be
+    hard to learn from as they are: ``ObservationAndTask`` recasts them.
 
     The task is in the observation of an env made with ``visibility="oracle"``; to a single
     Gymnasium env that was made without, ``ObserveTask`` is added.
@@ -95,13 +162,26 @@ class OracleSAC(MemorylessSAC):
             env = env if TASK in layout_of(env).names else ObserveTask(env)
         return MemorylessSAC._wrap_env(env, verbose, monitor_wrapper)
 
-    def _visible_columns(self, layout: ObservationLayout) -> NDArray[np.int64]:
+    def _extractor(
+        self, layout: ObservationLayout
+    ) -> tuple[type[BaseFeaturesExtractor], dict[str, Any]]:
         if TASK not in layout.names:
             raise ValueError(
                 f"the oracle must see the task, but the observation has only {layout.names}: "
                 'make the env with visibility="oracle"'
             )
-        return super()._visible_columns(layout)
+        assert self.env is not None
+        tasks = self.env.get_attr("tasks")[0]
+        task_columns = layout.columns(TASK).tolist()
+        columns = layout.memoryless_columns.tolist()
+        return ObservationAndTask, {
+            "columns": [column for column in columns if column not in task_columns],
+            "task_columns": task_columns,
+            "values": [list(value) for value in getattr(tasks, "values", ())],
+            "angles": [tasks.names.index(name) for name in getattr(tasks, "angles", ())],
+            "low": tasks.low.tolist(),
+            "high": tasks.high.tolist(),
+        }
 
 
 class PreviousRewardSAC(SAC):

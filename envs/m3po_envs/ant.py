@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +9,7 @@ import numpy as np
 from gymnasium.envs.mujoco.ant_v5 import AntEnv
 from numpy.typing import NDArray
 
-from m3po_bench.tasks import FiniteTasks, Task, UniformTasks
+from m3po_bench.tasks import FiniteTasks, Task
 from m3po_envs.locomotion import Direction, ForwardBackward, LocomotionBase
 from m3po_envs.physics import ModelFields
 
@@ -124,10 +123,6 @@ class AntDirectionEnv(Direction, AntBase, AntEnv):  # type: ignore[misc]
     """
 
     env_id = "M3PO/AntDirection-v0"
-    distributions: ClassVar[Mapping[str, UniformTasks]] = {
-        "train": UniformTasks(("direction",), ((0.0, 1.5 * math.pi),)),
-        "ood": UniformTasks(("direction",), ((1.5 * math.pi, 2.0 * math.pi),)),
-    }
 
 
 class AntCrippledLegEnv(AntBase, AntEnv):  # type: ignore[misc]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,7 +9,6 @@ import numpy as np
 from gymnasium.envs.mujoco.humanoid_v5 import HumanoidEnv
 from numpy.typing import NDArray
 
-from m3po_bench.tasks import UniformTasks
 from m3po_bench.wrappers import check_flat
 from m3po_envs.base import Array, Step
 from m3po_envs.locomotion import Direction
@@ -72,10 +70,6 @@ class HumanoidDirectionEnv(Direction, HumanoidEnv):  # type: ignore[misc]
         "long": {f"include_{name}_in_observation": True for name in _LONG},
     }
     velocity_columns = (22, 23)
-    distributions: ClassVar[Mapping[str, UniformTasks]] = {
-        "train": UniformTasks(("direction",), ((0.0, 1.5 * math.pi),)),
-        "ood": UniformTasks(("direction",), ((1.5 * math.pi, 2.0 * math.pi),)),
-    }
 
     def _begin_simulation(self) -> None:
         self._strength = float(check_flat(self.action_space).high[0])

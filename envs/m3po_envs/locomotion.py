@@ -11,7 +11,7 @@ from gymnasium import spaces, utils
 from numpy.typing import NDArray
 
 from m3po_bench.registry import unknown_name
-from m3po_bench.tasks import Task
+from m3po_bench.tasks import Task, UniformTasks
 from m3po_envs.base import Array, MetaEnvBase, Step
 
 
@@ -173,9 +173,18 @@ class ForwardBackward(LocomotionBase):
 
 
 class Direction(LocomotionBase):
-    """Pays for running at the angle to the x axis that the task holds."""
+    """Pays for running at the angle to the x axis that the task holds.
+
+    A quarter of the circle is left out of training.
+    """
 
     dimensions: ClassVar[int] = 2
+    distributions: ClassVar[Mapping[str, UniformTasks]] = {
+        "train": UniformTasks(("direction",), ((0.0, 1.5 * math.pi),), angles=("direction",)),
+        "ood": UniformTasks(
+            ("direction",), ((1.5 * math.pi, 2.0 * math.pi),), angles=("direction",)
+        ),
+    }
 
     def paid_velocity(self, velocity: Array, task: NDArray[Any]) -> Array:
         """Velocity along the task's direction."""
