@@ -15,8 +15,9 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from m3po_bench.commands import Eval, List, References, Report, Run, Theory, Train, Verify, complain
+from m3po_bench.commands import List, References, Report, Run, Theory, Verify, complain
 from m3po_bench.leaderboard.grid import SuiteError
+from m3po_bench.model_commands import Eval, Train
 from m3po_bench.registry import UnknownNameError, unknown_name
 
 _INTERRUPTED, _READER_GONE = 130, 141
