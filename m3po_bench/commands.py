@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +49,12 @@ class Run:
     """Runs at a time; 0 means one for each processor."""
     executor: str = "local"
     """Where runs are made."""
+    retries: int = 0
+    """How often a run that fails is tried again at once; the same command later always does."""
+    time_limit_min: float = 0.0
+    """Minutes after which a run is ended, as failed; 0 means never."""
+    memory_limit_gb: float = 0.0
+    """Resident memory above which a run is ended, as failed; 0 means any."""
     out: Path | None = None
     """Results folder; by default results/runs/SUITE."""
     dry_run: bool = False
@@ -65,27 +70,30 @@ class Run:
         from m3po_bench.leaderboard.progress import make_display
         from m3po_bench.leaderboard.scheduler import run_all
         from m3po_bench.leaderboard.store import Store
+        from m3po_bench.leaderboard.supervision import Limits
 
         suite = load_suite(self.suite).select(_split(self.agents), _split(self.envs), self.seeds)
-        if self.workers < 0:
-            raise SuiteError(f"--workers {self.workers}: expected 1 or more, or 0 for all cores")
+        if self.retries < 0:
+            raise SuiteError(f"--retries {self.retries}: expected 0 or more")
         store = Store(self.out or RESULTS / suite.name)
         if store.root.exists() and not store.root.is_dir():
             raise SuiteError(f"--out {store.root}: is a file; expected a folder")
-        executor = make_executor(self.executor, store)
+        limits = Limits(self.time_limit_min, self.memory_limit_gb)
+        executor = make_executor(self.executor, store, self.workers, limits)
         check_envs(suite.envs, suite.schedules)
         runs = list(suite.runs())
         if self.dry_run:
             return self._list(runs, {run.run_id for run in runs if store.is_finished(run)})
         store.write_suite(suite)
-        workers = self.workers or os.cpu_count() or 1
-        with make_display(runs, workers, self.quiet) as display:
-            state = run_all(runs, store, executor, workers, display)
+        with make_display(runs, executor.slots, self.quiet) as display:
+            state = run_all(runs, store, executor, display, self.retries)
         failed = {f.spec.run_id: f.reason for f in state.failures}
-        if state.skipped + len(state.finished) or not failed:
-            _print_report(store, self.json, failed)
-        for run_id, reason in failed.items():
-            complain(f"{run_id} failed: {reason}")
+        try:
+            if state.skipped + len(state.finished) or not failed:
+                _print_report(store, self.json, failed)
+        finally:  # a report that finds the disk full must not hide what failed
+            for run_id, reason in failed.items():
+                complain(f"{run_id} failed: {reason}")
         if failed:
             complain(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
         return 1 if failed else 0
@@ -296,6 +304,8 @@ def _results_folder(name: str) -> Path:
 def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     from m3po_bench.leaderboard.report import write_report
 
+    for folder, problem in store.damaged():
+        complain(f"{folder}: {problem}; left out")
     report = write_report(store)
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))
