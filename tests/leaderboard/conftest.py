@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,3 +38,37 @@ def suite_file(tmp_path: Path, toys: Any, monkeypatch: pytest.MonkeyPatch) -> Pa
     path = tmp_path / "toys.toml"
     path.write_text(toys.SUITE.text)
     return path
+
+
+class CommandLine:
+    """``m3po-bench run`` of a suite, in processes of its own."""
+
+    def __init__(self, suite: Path) -> None:
+        self.suite = suite
+
+    def start(self, out: Path, *options: str) -> subprocess.Popen[str]:
+        """Begin, as the leader of a process group."""
+        main = "from m3po_bench.cli import main; main()"
+        command = [sys.executable, "-c", main, "run", str(self.suite)]
+        command += ["--out", str(out), "--workers", "2", *options]
+        # A script that starts tests in the background has SIGINT ignored, which children inherit.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                start_new_session=True,
+            )  # fmt: skip
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def run(self, out: Path, *options: str) -> tuple[int, str, str]:
+        """Status, standard output and standard error of a whole one."""
+        process = self.start(out, *options)
+        stdout, stderr = process.communicate(timeout=180)
+        return process.returncode, stdout, stderr
+
+
+@pytest.fixture
+def command_line(suite_file: Path) -> CommandLine:
+    """Runs the suite of toys, two at a time unless told otherwise."""
+    return CommandLine(suite_file)
