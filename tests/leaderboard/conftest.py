@@ -64,7 +64,7 @@ class CommandLine:
     def run(self, out: Path, *options: str) -> tuple[int, str, str]:
         """Status, standard output and standard error of a whole one."""
         process = self.start(out, *options)
-        stdout, stderr = process.communicate(timeout=180)
+        stdout, stderr = process.communicate(timeout=900)
         return process.returncode, stdout, stderr
 
 

@@ -101,7 +101,7 @@ class Storm:
         if what:
             self.struck[f"kill {what}"] += 1
         for scheduler in self.schedulers:
-            _, stderr = scheduler.communicate(timeout=180)
+            _, stderr = scheduler.communicate(timeout=900)
             assert "Traceback" not in stderr, stderr
         self.look()
 
