@@ -26,7 +26,11 @@ def sealed(record: Mapping[str, Any], folder: Path, name: str, files: list[str])
 
 
 def damage(
-    record: Mapping[str, Any], folder: Path, name: str, optional: tuple[str, ...] = ()
+    record: Mapping[str, Any],
+    folder: Path,
+    name: str,
+    optional: tuple[str, ...] = (),
+    unread: tuple[str, ...] = (),
 ) -> str:
     """What does not fit a record's checksums, in words; empty if all does.
 
@@ -37,6 +41,7 @@ def damage(
         folder: The run's folder.
         name: The record's name there.
         optional: Files that may be missing.
+        unread: Files that are not to be opened.
     """
     if KEY not in record:
         return ""
@@ -47,7 +52,7 @@ def damage(
         return f"{name} is not as it was written"
     for file, expected in sums.items():
         path = folder / file
-        if file == name or (file in optional and not path.exists()):
+        if file == name or file in unread or (file in optional and not path.exists()):
             continue
         if path.is_symlink() or not path.is_file():
             return f"{file} is missing"
