@@ -46,9 +46,11 @@ class Run:
     seeds: int | None = None
     """Number of seeds, instead of the suite's."""
     workers: int = 0
-    """Runs at a time; 0 means one for each processor."""
+    """Runs at a time; 0 means one for each processor, or all that a cluster takes."""
     executor: str = "local"
-    """Where runs are made."""
+    """Where runs are made: local, ray or slurm (docs/scale_out.md)."""
+    gpus: float = 0.0
+    """GPUs for each run, of a cluster; Ray hands out fractions too."""
     retries: int = 0
     """How often a run that fails is tried again at once; the same command later always does."""
     time_limit_min: float = 0.0
@@ -79,7 +81,7 @@ class Run:
         if store.root.exists() and not store.root.is_dir():
             raise SuiteError(f"--out {store.root}: is a file; expected a folder")
         limits = Limits(self.time_limit_min, self.memory_limit_gb)
-        executor = make_executor(self.executor, store, self.workers, limits)
+        executor = make_executor(self.executor, store, self.workers, limits, self.gpus)
         check_envs(suite.envs, suite.schedules)
         runs = list(suite.runs())
         if self.dry_run:

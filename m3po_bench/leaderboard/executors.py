@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.ray_executor import RayExecutor
+from m3po_bench.leaderboard.slurm_executor import SlurmExecutor
 from m3po_bench.leaderboard.store import Store
 from m3po_bench.leaderboard.supervision import Limits, Outcome, SupervisedProcess
 from m3po_bench.registry import unknown_name
 
-EXECUTORS = ("local",)
+EXECUTORS = ("local", "ray", "slurm")
 
 
 class Handle(Protocol):
@@ -58,7 +60,9 @@ class LocalExecutor:
         return [SupervisedProcess(spec, self._store, self._limits) for spec in specs]
 
 
-def make_executor(name: str, store: Store, workers: int, limits: Limits) -> Executor:
+def make_executor(
+    name: str, store: Store, workers: int, limits: Limits, gpus: float = 0.0
+) -> Executor:
     """The executor of a name.
 
     Args:
@@ -66,13 +70,22 @@ def make_executor(name: str, store: Store, workers: int, limits: Limits) -> Exec
         store: Where results go.
         workers: How many runs at a time; 0 for as many as there is room for.
         limits: What one run may take.
+        gpus: GPUs for each run, where the executor hands them out.
 
     Raises:
-        SuiteError: If ``workers`` is impossible.
+        SuiteError: If a number is impossible, or the executor cannot be used here.
         UnknownNameError: If there is none of that name.
     """
     if workers < 0:
         raise SuiteError(f"--workers {workers}: expected 1 or more, or 0 for all cores")
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS)
+    if not 0 <= gpus < float("inf"):
+        raise SuiteError(f"--gpus {gpus}: expected a positive number, or 0 for none")
+    if name == "ray":
+        return RayExecutor(store, workers, limits, gpus)
+    if name == "slurm":
+        return SlurmExecutor(store, workers, limits, gpus)
+    if gpus:
+        raise SuiteError(f"--gpus {gpus:g}: only --executor ray and slurm hand out GPUs")
     return LocalExecutor(store, workers, limits)
