@@ -6,6 +6,7 @@ Exit status 0: done; 1: some runs failed; 2: bad usage, told in one line with th
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -15,11 +16,13 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from m3po_bench.commands import Eval, List, References, Report, Run, Theory, Train, Verify, complain
+from m3po_bench.commands import List, References, Report, Run, Theory, Verify, complain
 from m3po_bench.leaderboard.grid import SuiteError
+from m3po_bench.model_commands import Eval, Train
 from m3po_bench.registry import UnknownNameError, unknown_name
 
 _INTERRUPTED, _READER_GONE = 130, 141
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
 _DESCRIPTION = """Non-stationary meta-reinforcement learning, measured.
 
 Try:
@@ -53,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (SuiteError, UnknownNameError) as error:
         complain(str(error))
         status = 2
+    except OSError as error:  # of the disk, which is no bug of ours
+        if error.errno not in _OF_THE_DISK:
+            raise
+        complain(f"{error}; finished runs are kept, the same command goes on from here")
+        status = 1
     except KeyboardInterrupt:
         complain("interrupted; finished runs are kept, the same command goes on from here")
         status = _INTERRUPTED

@@ -1,9 +1,8 @@
-"""What each command of ``m3po-bench`` takes and does; ``cli`` parses."""
+"""What the commands about suites and results take and do; ``cli`` parses."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,9 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from m3po_bench.leaderboard.grid import (
-    Budget,
     RunSpec,
     SuiteError,
-    Variant,
     check_envs,
-    env_id,
     env_ids,
     load_suite,
     suite_names,
@@ -49,9 +45,17 @@ class Run:
     seeds: int | None = None
     """Number of seeds, instead of the suite's."""
     workers: int = 0
-    """Runs at a time; 0 means one for each processor."""
+    """Runs at a time; 0 means one for each processor, or all that a cluster takes."""
     executor: str = "local"
-    """Where runs are made."""
+    """Where runs are made: local, ray or slurm (docs/scale_out.md)."""
+    gpus: float = 0.0
+    """GPUs for each run, of a cluster; Ray hands out fractions too."""
+    retries: int = 0
+    """How often a run that fails is tried again at once; the same command later always does."""
+    time_limit_min: float = 0.0
+    """Minutes after which a run is ended, as failed; 0 means never."""
+    memory_limit_gb: float = 0.0
+    """Resident memory above which a run is ended, as failed; 0 means any."""
     out: Path | None = None
     """Results folder; by default results/runs/SUITE."""
     dry_run: bool = False
@@ -67,27 +71,30 @@ class Run:
         from m3po_bench.leaderboard.progress import make_display
         from m3po_bench.leaderboard.scheduler import run_all
         from m3po_bench.leaderboard.store import Store
+        from m3po_bench.leaderboard.supervision import Limits
 
         suite = load_suite(self.suite).select(_split(self.agents), _split(self.envs), self.seeds)
-        if self.workers < 0:
-            raise SuiteError(f"--workers {self.workers}: expected 1 or more, or 0 for all cores")
+        if self.retries < 0:
+            raise SuiteError(f"--retries {self.retries}: expected 0 or more")
         store = Store(self.out or RESULTS / suite.name)
         if store.root.exists() and not store.root.is_dir():
             raise SuiteError(f"--out {store.root}: is a file; expected a folder")
-        executor = make_executor(self.executor, store)
+        limits = Limits(self.time_limit_min, self.memory_limit_gb)
+        executor = make_executor(self.executor, store, self.workers, limits, self.gpus)
         check_envs(suite.envs, suite.schedules)
         runs = list(suite.runs())
         if self.dry_run:
             return self._list(runs, {run.run_id for run in runs if store.is_finished(run)})
         store.write_suite(suite)
-        workers = self.workers or os.cpu_count() or 1
-        with make_display(runs, workers, self.quiet) as display:
-            state = run_all(runs, store, executor, workers, display)
+        with make_display(runs, executor.slots, self.quiet) as display:
+            state = run_all(runs, store, executor, display, self.retries)
         failed = {f.spec.run_id: f.reason for f in state.failures}
-        if state.skipped + len(state.finished) or not failed:
-            _print_report(store, self.json, failed)
-        for run_id, reason in failed.items():
-            complain(f"{run_id} failed: {reason}")
+        try:
+            if state.skipped + len(state.finished) or not failed:
+                _print_report(store, self.json, failed)
+        finally:  # a report that finds the disk full must not hide what failed
+            for run_id, reason in failed.items():
+                complain(f"{run_id} failed: {reason}")
         if failed:
             complain(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
         return 1 if failed else 0
@@ -160,97 +167,6 @@ class List:
         print("suites")
         for name, description in suites.items():
             print(f"  {name:20} {description}")
-        return 0
-
-
-@dataclass(frozen=True)
-class Train:
-    """Train one agent on one env and save the model.
-
-    Try:
-      m3po-bench train --agent M3PO --env PointFwdBwd --steps 3000 --preset quick --out m3po.zip
-    """
-
-    agent: str
-    """A registered agent."""
-    env: str
-    """An env's id or short name."""
-    steps: int
-    """Env steps."""
-    out: Path
-    """Where the model is saved; what it is, is written beside it as JSON."""
-    seed: int = 0
-    """Seeds networks, env and sampling."""
-    preset: str = "default"
-    """default, lite, quick or tiny."""
-    schedule: str = "hazard"
-    """When the task changes."""
-    quiet: bool = False
-    """No progress."""
-
-    def execute(self) -> int:
-        """Train; see the class."""
-        from m3po_bench.leaderboard.model_files import train_model
-
-        agent_spec(self.agent)
-        spec = RunSpec(
-            env=env_id(self.env),
-            schedule=self.schedule,
-            agent=self.agent,
-            variant=Variant(self.agent),
-            budget=Budget(self.steps, preset=self.preset, checkpoints=1),
-            seed=self.seed,
-        )
-        check_envs([spec.env], [spec.schedule])
-        # SB3 adds a suffix where there is none; the note beside the model must agree.
-        path = self.out if self.out.suffix else self.out.with_suffix(".zip")
-        train_model(spec, path, progress_bar=not self.quiet and sys.stderr.isatty())
-        print(path)
-        return 0
-
-
-@dataclass(frozen=True)
-class Eval:
-    """Play the frozen test episodes with a saved model.
-
-    Try:
-      m3po-bench eval m3po.zip
-      m3po-bench eval m3po.zip --schedule static --episodes 10 --json
-    """
-
-    model: Annotated[Positional[Path], arg(metavar="MODEL.zip")]
-    """A model saved by `m3po-bench train`."""
-    agent: str = ""
-    """The agent, if nothing written beside the model says so."""
-    env: str = ""
-    """Another env than it was trained on."""
-    schedule: str = ""
-    """Another schedule than it was trained under."""
-    episodes: int = 0
-    """How many test episodes; 0 means all."""
-    json: bool = False
-    """Print one JSON object instead of text."""
-
-    def execute(self) -> int:
-        """Evaluate; see the class."""
-        from m3po_bench.leaderboard.model_files import play_model, saved_spec
-
-        if self.episodes < 0:
-            raise SuiteError(f"--episodes {self.episodes}: expected 1 or more, or 0 for all")
-        env = env_id(self.env) if self.env else ""
-        asked = {"agent": self.agent, "env": env, "schedule": self.schedule}
-        spec = saved_spec(self.model, {key: value for key, value in asked.items() if value})
-        agent_spec(spec["agent"])
-        check_envs([spec["env"]], [spec["schedule"]])
-        episodes = play_model(self.model, spec, self.episodes)
-        returns = {episode.index: episode.total for episode in episodes}
-        mean = sum(returns.values()) / len(returns)
-        if self.json:
-            print(json.dumps({**spec, "return_mean": mean, "returns": list(returns.values())}))
-            return 0
-        for index, value in returns.items():
-            print(f"episode {index:3}  return {value:10.2f}")
-        print(f"mean of {len(returns)}   return {mean:10.2f}")
         return 0
 
 
@@ -390,6 +306,8 @@ def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     from m3po_bench.leaderboard.report import write_report
     from m3po_bench.theory import gap_figure
 
+    for folder, problem in store.damaged():
+        complain(f"{folder}: {problem}; left out")
     report = write_report(store, further_figures={"return_gap": gap_figure})
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))

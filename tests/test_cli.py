@@ -50,8 +50,14 @@ def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str
         (["run", "quick", "--workers", "two"], "'two'"),
         (["run", "quick", "--workers", "-1"], "--workers -1"),
         (["run", "quick", "--seeds", "0"], "seeds = 0"),
-        (["run", "quick", "--executor", "ray"], "available: local"),
         (["run", "quick", "--executor", "locl"], "nearest: local"),
+        (["run", "quick", "--gpus", "1"], "only --executor ray and slurm"),
+        (["run", "quick", "--gpus", "-1"], "--gpus -1"),
+        (["run", "quick", "--retries", "-1"], "--retries -1"),
+        (["run", "quick", "--time-limit-min", "-5"], "--time-limit-min -5"),
+        (["run", "quick", "--time-limit-min", "nan"], "--time-limit-min nan"),
+        (["run", "quick", "--memory-limit-gb", "inf"], "--memory-limit-gb inf"),
+        (["run", "quick", "--memory-limit-gb", "much"], "'much'"),
         (["run", "none.toml"], "none.toml: No such file"),
         (["report", "nowhere"], "unknown results folder 'nowhere'"),
         (["report"], "no results in results/runs"),
@@ -97,6 +103,40 @@ def test_bad_suite_file_is_one_line_and_starts_nothing(
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
     status, out, err = _call(capsys, "run", str(path))
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(empty_folder.iterdir())
+
+
+@pytest.mark.parametrize(("extra", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_missing_extra_is_one_line_and_starts_nothing(
+    extra: str, package: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("m3po_bench.leaderboard.remote.find_spec", lambda name: None)
+    status, out, err = _call(capsys, "run", "quick", "--executor", extra)
+    assert (status, out) == (2, "")
+    assert f'needs {package}; install it with: pip install "m3po-bench[{extra}]"' in err
+    assert err.count("\n") == 1
+    assert not list(empty_folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "needs --time-limit-min"),
+        (("--time-limit-min", "9", "--gpus", "0.5"), "--gpus 0.5: Slurm hands out whole GPUs"),
+        (("--time-limit-min", "9"), "no srun here"),
+    ],
+)
+def test_what_slurm_needs_is_said_before_anything_starts(
+    options: tuple[str, ...], message: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("m3po_bench.leaderboard.remote.find_spec", lambda name: object())
+    monkeypatch.setenv("PATH", str(empty_folder))
+    status, out, err = _call(capsys, "run", "quick", "--executor", "slurm", *options)
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1

@@ -29,7 +29,12 @@ ROOMS = {
     "m3po_bench.common": (),
     "m3po_bench.m3po": ("m3po_bench.common",),
     "m3po_bench.theory": (),
-    "m3po_bench.cli": ("m3po_bench.commands", "m3po_bench.leaderboard"),
+    "m3po_bench.cli": (
+        "m3po_bench.commands",
+        "m3po_bench.model_commands",
+        "m3po_bench.leaderboard",
+    ),
+    "m3po_bench.model_commands": ("m3po_bench.leaderboard",),
     "m3po_bench.commands": ("m3po_bench.leaderboard", "m3po_bench.theory"),
     "m3po_bench.__init__": ("m3po_envs", "m3po_baselines", "m3po_bench.m3po"),
     "m3po_baselines": ("m3po_bench.common",),
@@ -39,7 +44,8 @@ ROOMS = {
 OURS = tuple(ROOTS)
 HEAVY = ("torch", "stable_baselines3", "sb3_contrib", "mujoco")
 LIGHT_ROOMS = (
-    "m3po_bench.leaderboard", "m3po_bench.cli", "m3po_bench.commands", "m3po_bench.__init__",
+    "m3po_bench.leaderboard", "m3po_bench.cli", "m3po_bench.commands",
+    "m3po_bench.model_commands", "m3po_bench.__init__",
     *CONTRACTS,
 )  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 60
@@ -142,7 +148,7 @@ def test_rules_are_not_vacuous() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "m3po_bench", "m3po_bench.cli", "m3po_bench.commands",
+        "m3po_bench", "m3po_bench.cli", "m3po_bench.commands", "m3po_bench.model_commands",
         *(m for m in FILES if "leaderboard" in m and not m.endswith("__init__")),
     ],
 )  # fmt: skip

@@ -1,23 +1,19 @@
-"""Where runs are made: here, one spawned process each."""
+"""Where runs are made: here, or on a cluster that somebody else's engine hands out."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Protocol
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
-from m3po_bench.leaderboard.store import ERROR, LOG, PROGRESS, Store
+from m3po_bench.leaderboard.ray_executor import RayExecutor
+from m3po_bench.leaderboard.slurm_executor import SlurmExecutor
+from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.supervision import Limits, Outcome, SupervisedProcess
 from m3po_bench.registry import unknown_name
 
-EXECUTORS = ("local",)
-PLANNED = ("ray", "slurm")
-_THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
-_PATIENCE = 3.0
+EXECUTORS = ("local", "ray", "slurm")
 
 
 class Handle(Protocol):
@@ -25,8 +21,8 @@ class Handle(Protocol):
 
     spec: RunSpec
 
-    def poll(self) -> bool | None:
-        """None while it runs, then whether it is complete."""
+    def poll(self) -> Outcome | None:
+        """None while it waits or runs, then what has become of it."""
         ...
 
     def stop(self) -> None:
@@ -35,10 +31,16 @@ class Handle(Protocol):
 
 
 class Executor(Protocol):
-    """Starts runs."""
+    """Starts runs.
 
-    def start(self, spec: RunSpec) -> Handle:
-        """Start a run."""
+    Attributes:
+        slots: How many may be started and not ended at a time.
+    """
+
+    slots: int
+
+    def start(self, specs: Sequence[RunSpec]) -> Sequence[Handle]:
+        """Start runs; what goes wrong with one is told by its handle."""
         ...
 
 
@@ -48,92 +50,42 @@ class LocalExecutor:
     Processes share nothing, so that one that is killed hurts nobody else.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def start(self, spec: RunSpec) -> LocalProcess:
-        """Spawn the run's process."""
-        return LocalProcess(spec, self.store)
-
-
-class LocalProcess:
-    """A run's process."""
-
-    def __init__(self, spec: RunSpec, store: Store) -> None:
-        self.spec = spec
+    def __init__(self, store: Store, workers: int, limits: Limits) -> None:
+        self.slots = workers or os.cpu_count() or 1
         self._store = store
-        self._folder = store.folder(spec)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for stale in (ERROR, PROGRESS):
-            (self._folder / stale).unlink(missing_ok=True)
-        one_thread = {f"{library}_NUM_THREADS": "1" for library in _THREADS}
-        with (self._folder / LOG).open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "m3po_bench.leaderboard.runner"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **one_thread, "MPLBACKEND": "agg"},
-            )
-        # The pipe stays open: the child ends when it is closed, which a killed parent does too.
-        self._send({"spec": spec.to_dict(), "root": str(store.root)})
+        self._limits = limits
 
-    def _send(self, order: dict[str, object]) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
-        try:
-            stdin.write(json.dumps(order).encode() + b"\n")
-            stdin.flush()
-        except BrokenPipeError:
-            return  # it died at once; poll() says so
-
-    def poll(self) -> bool | None:
-        """See ``Handle.poll``; a process that died without a word gets an ``error.txt``."""
-        status = self._process.poll()
-        if status is None:
-            return None
-        self._close()
-        if self._store.is_finished(self.spec):
-            return True
-        error = self._folder / ERROR
-        if not error.exists():
-            error.write_text(f"{_how_it_ended(status)}\n{_tail(self._folder / LOG)}")
-        return False
-
-    def stop(self) -> None:
-        """See ``Handle.stop``."""
-        self._process.terminate()
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+    def start(self, specs: Sequence[RunSpec]) -> list[SupervisedProcess]:
+        """See ``Executor.start``."""
+        return [SupervisedProcess(spec, self._store, self._limits) for spec in specs]
 
 
-def make_executor(name: str, store: Store) -> Executor:
+def make_executor(
+    name: str, store: Store, workers: int, limits: Limits, gpus: float = 0.0
+) -> Executor:
     """The executor of a name.
 
+    Args:
+        name: One of ``EXECUTORS``.
+        store: Where results go.
+        workers: How many runs at a time; 0 for as many as there is room for.
+        limits: What one run may take.
+        gpus: GPUs for each run, where the executor hands them out.
+
     Raises:
-        SuiteError: If it is not there yet.
+        SuiteError: If a number is impossible, or the executor cannot be used here.
         UnknownNameError: If there is none of that name.
     """
-    if name in PLANNED:
-        raise SuiteError(f"executor {name!r} is not available; available: {', '.join(EXECUTORS)}")
+    if workers < 0:
+        raise SuiteError(f"--workers {workers}: expected 1 or more, or 0 for all cores")
     if name not in EXECUTORS:
         raise unknown_name("executor", name, EXECUTORS)
-    return LocalExecutor(store)
-
-
-def _how_it_ended(status: int) -> str:
-    if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}"
-    return f"its process ended with status {status}, without a result"
-
-
-def _tail(log: Path, lines: int = 20) -> str:
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    if not 0 <= gpus < float("inf"):
+        raise SuiteError(f"--gpus {gpus}: expected a positive number, or 0 for none")
+    if name == "ray":
+        return RayExecutor(store, workers, limits, gpus)
+    if name == "slurm":
+        return SlurmExecutor(store, workers, limits, gpus)
+    if gpus:
+        raise SuiteError(f"--gpus {gpus:g}: only --executor ray and slurm hand out GPUs")
+    return LocalExecutor(store, workers, limits)

@@ -23,10 +23,10 @@ from m3po_bench.leaderboard.plots import learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import Store, write_atomically
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, Store, write_atomically
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 from m3po_bench.leaderboard.tables import make_page, to_csv
-from m3po_bench.leaderboard.traces import BY_AGE, CHANGES, digest_traces, load_table
+from m3po_bench.leaderboard.traces import digest_traces, load_table
 
 
 @dataclass(frozen=True)

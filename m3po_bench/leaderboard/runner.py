@@ -6,6 +6,8 @@ input and dies when that input is closed, which is to say: when its parent dies,
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -24,6 +26,7 @@ import gymnasium as gym
 from m3po_bench.leaderboard import provenance
 from m3po_bench.leaderboard.evaluation import Episode, evaluate, isolated_randomness
 from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
+from m3po_bench.leaderboard.lock import Lock, LostLockError
 from m3po_bench.leaderboard.provenance import Stopwatch
 from m3po_bench.leaderboard.settings import (
     TEST,
@@ -32,7 +35,8 @@ from m3po_bench.leaderboard.settings import (
     n_episodes,
     rows_of,
 )
-from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
+from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store, write_atomically
+from m3po_bench.leaderboard.supervision import DISK_FULL
 from m3po_bench.leaderboard.traces import write_trace
 from m3po_bench.registry import make_agent
 
@@ -164,21 +168,34 @@ def _die_with_parent() -> None:
 
 
 def main() -> int:
-    """Make the run that standard input describes; 0 if it is complete, 1 if it failed."""
+    """Make the run that standard input describes; 0 if it is complete, else it failed."""
     order = json.loads(sys.stdin.readline())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    # The parent decides what these end; Slurm sends all of them to every process of a job.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
     _die_with_parent()
-    spec, store = RunSpec.from_dict(order["spec"]), Store(Path(order["root"]))
-    with store.locked(spec):
-        if store.is_finished(spec):  # by another process, while this one waited for the lock
-            return 0
-        try:
-            Run(spec, store).execute()
-        except Exception:
-            (store.folder(spec) / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+    lock = Lock(Path(order["lock"]["path"]), order["lock"]["term"])
+    spec, store = RunSpec.from_dict(order["spec"]), Store(Path(order["root"]), lock)
+    try:
+        Run(spec, store).execute()
+    except LostLockError:
+        return 1  # nothing here is ours any more
+    except Exception as error:
+        # Where the disk is full, neither of these need work.
+        with contextlib.suppress(OSError):
+            write_atomically(store.folder(spec) / ERROR, traceback.format_exc())
+        with contextlib.suppress(OSError):
             traceback.print_exc()
-            return 1
+        return DISK_FULL if _is_of_full_disk(error) else 1
     return 0
+
+
+def _is_of_full_disk(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 if __name__ == "__main__":

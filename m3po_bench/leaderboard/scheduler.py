@@ -16,8 +16,10 @@ from typing import Any, Protocol
 from m3po_bench.leaderboard.executors import Executor, Handle
 from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
+from m3po_bench.leaderboard.supervision import POLL_SECONDS
 
-_POLL_SECONDS = 0.1
+_LOOK_SECONDS = 1.0
+"""How often it is looked whether runs that others make have ended."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,8 @@ class Failure:
 
     Attributes:
         spec: Which run.
-        reason: The last line of its error.
-        path: The file with all of it.
+        reason: What was wrong, in one line.
+        path: The file with all of it, unless the disk was full.
     """
 
     spec: RunSpec
@@ -44,7 +46,7 @@ class State:
         running: Runs in progress and the step each has reached.
         finished: Runs that completed now.
         failures: Runs that failed now.
-        skipped: Number of runs that were complete before.
+        skipped: Number of runs that were complete before, or that somebody else completed.
     """
 
     waiting: list[RunSpec]
@@ -107,57 +109,118 @@ def longest_first(runs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def run_all(
-    runs: Sequence[RunSpec], store: Store, executor: Executor, workers: int, display: Display
+    runs: Sequence[RunSpec],
+    store: Store,
+    executor: Executor,
+    display: Display,
+    retries: int = 0,
 ) -> State:
-    """Make every run that is not complete yet, at most ``workers`` at a time.
+    """Make every run that is not complete yet.
 
-    A failed run stops no other. When this process is interrupted or terminated, running runs
-    are ended and ``KeyboardInterrupt`` is raised; completed ones stay.
+    A failed run stops no other. Runs that another process makes are waited for, not made twice.
+    When this process is interrupted or terminated, running runs are ended and
+    ``KeyboardInterrupt`` is raised; completed ones stay.
+
+    Args:
+        runs: What to make.
+        store: Where results go.
+        executor: Who makes them.
+        display: Who is told.
+        retries: How often a run that failed is tried again, from its start.
 
     Returns:
         The final state.
     """
-    for run in runs:
-        for moved in store.set_aside_others(run):
-            display.message(f"{run.run_id}: made with another configuration; now in {moved}")
+    for entry in {store.folder(run).parent: run for run in runs}.values():  # one of all its seeds
+        for folder, reason, moved in store.set_aside_misfits(entry):
+            display.message(f"{folder}: {reason}; now in {moved}")
     todo = [run for run in runs if not store.is_finished(run)]
     state = State(longest_first(todo), skipped=len(runs) - len(todo))
-    handles: list[Handle] = []
+    batch = _Batch(state, store, executor, display, {run.run_id: retries for run in todo})
     with _termination_interrupts():
         try:
-            while state.waiting or handles:
-                while state.waiting and len(handles) < workers:
-                    spec = state.waiting.pop(0)
-                    handles.append(executor.start(spec))
-                    state.began(spec)
-                handles = [
-                    handle for handle in handles if not _ended(handle, store, state, display)
-                ]
+            while state.waiting or batch.handles:
+                batch.start()
+                batch.look_after()
                 display.update(state)
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         finally:
-            for handle in handles:
+            for handle in batch.handles:
                 handle.stop()
     return state
 
 
-def _ended(handle: Handle, store: Store, state: State, display: Display) -> bool:
-    """Look after one run: true if it has ended, which is then in the state."""
-    spec, complete = handle.spec, handle.poll()
-    if complete is None:
-        state.running[spec.run_id] = _progress(store.folder(spec) / PROGRESS)
-        return False
-    state.ended(spec)
-    if complete:
-        state.finished.append(spec)
-        return True
-    path = store.folder(spec) / ERROR
-    lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["?"]
-    # A traceback says it in its last line, the account of a killed process in its first.
-    reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    state.failures.append(Failure(spec, reason, path))
-    display.message(f"{spec.run_id} failed: {reason} ({path})")
-    return True
+@dataclass
+class _Batch:
+    """Runs being made."""
+
+    state: State
+    store: Store
+    executor: Executor
+    display: Display
+    retries: dict[str, int]
+    handles: list[Handle] = field(default_factory=list)
+    _seen_elsewhere: set[str] = field(default_factory=set)
+    _next_look: float = 0.0
+
+    def start(self) -> None:
+        """Fill free slots with waiting runs that nobody else makes."""
+        free = self.executor.slots - len(self.handles)
+        if free <= 0 or not self.state.waiting or time.monotonic() < self._next_look:
+            return
+        chosen: list[RunSpec] = []
+        elsewhere: list[RunSpec] = []
+        while self.state.waiting and len(chosen) < free:
+            spec = self.state.waiting.pop(0)
+            if self.store.is_finished(spec):
+                self.state.skipped += 1
+            elif maker := self.store.maker(spec):
+                self._tell_elsewhere(spec, maker)
+                elsewhere.append(spec)
+            else:
+                chosen.append(spec)
+        self.state.waiting = elsewhere + self.state.waiting
+        if len(chosen) < free:
+            self._next_look = time.monotonic() + _LOOK_SECONDS
+        for spec in chosen:
+            self.state.began(spec)
+        self.handles += self.executor.start(chosen) if chosen else []
+
+    def look_after(self) -> None:
+        """Take note of what has ended."""
+        going = []
+        for handle in self.handles:
+            spec, outcome = handle.spec, handle.poll()
+            if outcome is None:
+                self.state.running[spec.run_id] = _progress(self.store.folder(spec) / PROGRESS)
+                going.append(handle)
+            elif outcome.kind == "busy":
+                del self.state.running[spec.run_id]
+                self.state.waiting.append(spec)
+            else:
+                self.state.ended(spec)
+                if outcome.kind == "complete":
+                    self.state.finished.append(spec)
+                else:
+                    self._failed(spec, outcome.reason)
+        self.handles = going
+
+    def _failed(self, spec: RunSpec, reason: str) -> None:
+        path = self.store.folder(spec) / ERROR
+        text = f"{spec.run_id} failed: {reason} ({path})"
+        left = self.retries[spec.run_id]
+        if left:
+            self.retries[spec.run_id] = left - 1
+            self.state.waiting.append(spec)
+            text += f"; trying again, {left - 1} retries left"
+        else:
+            self.state.failures.append(Failure(spec, reason, path))
+        self.display.message(text)
+
+    def _tell_elsewhere(self, spec: RunSpec, maker: str) -> None:
+        if spec.run_id not in self._seen_elsewhere:
+            self._seen_elsewhere.add(spec.run_id)
+            self.display.message(f"{spec.run_id}: {maker} makes it; waiting for that")
 
 
 def _progress(path: Path) -> int:

@@ -1,4 +1,7 @@
-"""Where results live: one folder a run, complete exactly when its ``run.json`` is there."""
+"""Where results live: one folder a run, complete exactly when its ``run.json`` is there.
+
+A run's ``run.json`` holds checksums of its files; a run that does not fit them counts nowhere.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from m3po_bench.leaderboard.checksums import damage, sealed
 from m3po_bench.leaderboard.grid import RunSpec, Suite
+from m3po_bench.leaderboard.lock import Lock, LostLockError, holder
 
 RUN = "run.json"
 EVALUATION = "evaluation.csv"
 MODEL = "model.zip"
+TRACE = "trace.parquet"
+CHANGES, BY_AGE = "changes.csv", "by_age.csv"
 ERROR = "error.txt"
 LOG = "log.txt"
 PROGRESS = "progress.txt"
 SUITE = "suite.json"
-_LOCK = ".lock"
+LOCKS = ".locks"
+_NOT_RESULTS = (RUN, ERROR, LOG, PROGRESS)
+UNPUBLISHED = (MODEL, TRACE)
+"""Large files, which a published folder is without."""
+
 COLUMNS = ("step", "setting", "split", "episode", "return", "length", "n_changes")
 """Columns of ``evaluation.csv``: one row per test episode played."""
 
@@ -29,10 +40,12 @@ class Store:
 
     Attributes:
         root: The folder; made when something is first written.
+        lock: Where given, rows and records are only written while it is held.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, lock: Lock | None = None) -> None:
         self.root = root
+        self.lock = lock
 
     def folder(self, spec: RunSpec) -> Path:
         """A run's folder."""
@@ -40,23 +53,33 @@ class Store:
 
     def is_finished(self, spec: RunSpec) -> bool:
         """Whether this run, with this configuration, is complete."""
-        record = read_json(self.folder(spec) / RUN)
-        return record is not None and record["config_hash"] == spec.config_hash
+        record, problem = _read_record(self.folder(spec))
+        return record is not None and not problem and record["config_hash"] == spec.config_hash
 
-    def set_aside_others(self, spec: RunSpec) -> list[Path]:
-        """Rename finished runs of this agent and env that were made with another configuration.
+    def set_aside_misfits(self, spec: RunSpec) -> list[tuple[Path, str, Path]]:
+        """Rename finished runs of this agent and env that cannot count beside this one.
 
-        All seeds are looked at, so that one row of the leaderboard never mixes configurations.
+        These are the ones made with another configuration, and the damaged. All seeds are looked
+        at, so that one row of the leaderboard never mixes configurations.
 
         Returns:
-            Where the runs are now.
+            Where each was, why it cannot count, and where it is now.
         """
         moved = []
         for folder in sorted(self.folder(spec).parent.glob("seed*")):
-            record = read_json(folder / RUN) if folder.suffix == "" else None
-            if record is not None and record["config_hash"] != spec.config_hash:
-                moved.append(_free_name(folder, record["config_hash"]))
-                folder.rename(moved[-1])
+            if folder.suffix or not _misfit(folder, spec):
+                continue
+            lock = Lock.acquire(self._lock_path(folder))
+            if lock is None:  # somebody is about to make it anew
+                continue
+            try:
+                if misfit := _misfit(folder, spec):  # as before, now that nobody else moves it
+                    label, reason = misfit
+                    target = _free_name(folder, label)
+                    folder.rename(target)
+                    moved.append((folder, reason, target))
+            finally:
+                lock.release()
         return moved
 
     def begin(self, spec: RunSpec) -> Path:
@@ -66,25 +89,43 @@ class Store:
         (folder / RUN).unlink(missing_ok=True)
         for half_written in folder.glob(f".*.{MODEL}"):
             half_written.unlink()
+        for name in (TRACE, CHANGES, BY_AGE):
+            (folder / name).unlink(missing_ok=True)
         write_atomically(folder / EVALUATION, ",".join(COLUMNS) + "\n")
         return folder
 
     def add_rows(self, spec: RunSpec, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Append rows of ``COLUMNS`` to the run's ``evaluation.csv``."""
+        """Append rows of ``COLUMNS`` to the run's ``evaluation.csv``.
+
+        Raises:
+            LostLockError: If somebody else makes this run by now.
+        """
+        self._check_lock()
         with (self.folder(spec) / EVALUATION).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
     def keep_model(self, spec: RunSpec, save: Callable[[Path], object]) -> None:
         """Let ``save`` write the trained model into the run's folder."""
         path = self.folder(spec) / MODEL
-        temporary = path.with_name(f".{os.getpid()}.{MODEL}")  # SB3 adds .zip where it is not
-        save(temporary)
-        temporary.replace(path)
+        # SB3 adds .zip where it is not.
+        with _replacing(path, path.with_name(f".{os.getpid()}.{MODEL}")) as temporary:
+            save(temporary)
 
     def finish(self, spec: RunSpec, record: Mapping[str, Any]) -> None:
-        """Write ``run.json``: from now on the run is complete."""
-        full = {**identity(spec), **record}
-        write_atomically(self.folder(spec) / RUN, json.dumps(full, indent=2) + "\n")
+        """Write ``run.json`` with checksums of what is there: from now on the run is complete.
+
+        Raises:
+            LostLockError: If somebody else makes this run by now.
+        """
+        folder = self.folder(spec)
+        names = [
+            path.name
+            for path in folder.iterdir()
+            if path.is_file() and path.name not in _NOT_RESULTS and not path.name.startswith(".")
+        ]
+        full = sealed({**identity(spec), **record}, folder, RUN, names)
+        self._check_lock()
+        write_atomically(folder / RUN, json.dumps(full, indent=2) + "\n")
 
     def write_suite(self, suite: Suite) -> None:
         """Remember which suite this folder belongs to, and how many seeds it asks for."""
@@ -101,27 +142,40 @@ class Store:
         return read_json(self.root / SUITE)
 
     def finished(self) -> list[tuple[Path, dict[str, Any]]]:
-        """Folder and ``run.json`` of every finished run that was not set aside, sorted."""
-        found = []
-        for path in sorted(self.root.glob(f"*/*/seed*/{RUN}")):
-            record = read_json(path) if path.parent.suffix == "" else None
-            if record is not None:
-                found.append((path.parent, record))
-        return found
+        """Folder and ``run.json`` of every finished run that was not set aside, sorted.
 
-    @contextmanager
-    def locked(self, spec: RunSpec) -> Iterator[None]:
-        """Be the only process that works on this run; waits for another one to end.
-
-        The lock is the operating system's, so one that was held by a killed process is free.
+        Damaged ones are left out.
         """
-        import fcntl
+        return [
+            (folder, record)
+            for folder, record, problem in self._records()
+            if record is not None and not problem
+        ]
 
-        folder = self.folder(spec)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _LOCK).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def damaged(self) -> list[tuple[Path, str]]:
+        """Folder of every finished run that is left out as damaged, and what is wrong with it."""
+        return [(folder, problem) for folder, _, problem in self._records() if problem]
+
+    def acquire(self, spec: RunSpec) -> Lock | None:
+        """The right to work on this run, or None where somebody else has it."""
+        return Lock.acquire(self._lock_path(self.folder(spec)))
+
+    def maker(self, spec: RunSpec) -> str | None:
+        """Who works on this run now, in words; None if nobody does."""
+        return holder(self._lock_path(self.folder(spec)))
+
+    def _lock_path(self, folder: Path) -> Path:
+        """Beside the runs: a lock must stay where it is when a run is set aside."""
+        return self.root / LOCKS / folder.relative_to(self.root)
+
+    def _check_lock(self) -> None:
+        if self.lock is not None and self.lock.is_lost():
+            raise LostLockError(f"{self.lock.path}: another process has taken this run over")
+
+    def _records(self) -> Iterator[tuple[Path, dict[str, Any] | None, str]]:
+        for path in sorted(self.root.glob(f"*/*/seed*/{RUN}")):
+            if path.parent.suffix == "":
+                yield (path.parent, *_read_record(path.parent))
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
@@ -150,9 +204,41 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write to a temporary name and rename, so that no reader ever sees half a file."""
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with _replacing(path, path.with_name(f".{path.name}.{os.getpid()}")) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextmanager
+def _replacing(path: Path, temporary: Path) -> Iterator[Path]:
+    """``temporary`` is written inside and then becomes ``path``; nothing of it stays otherwise."""
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_record(folder: Path) -> tuple[dict[str, Any] | None, str]:
+    """The ``run.json`` of a folder, None if there is none, and what is wrong with the run."""
+    try:
+        record = read_json(folder / RUN)
+    except ValueError:  # of JSON or of UTF-8
+        return None, f"{RUN} is not JSON"
+    if record is None:
+        return None, ""
+    if not isinstance(record, dict) or "config_hash" not in record:
+        return None, f"{RUN} is not a run's record"
+    return record, damage(record, folder, RUN, optional=UNPUBLISHED)
+
+
+def _misfit(folder: Path, spec: RunSpec) -> tuple[str, str] | None:
+    """A label and a reason for setting a finished run aside; None where there is neither."""
+    record, problem = _read_record(folder)
+    if problem:
+        return "damaged", problem
+    if record is not None and record["config_hash"] != spec.config_hash:
+        return record["config_hash"], "made with another configuration"
+    return None
 
 
 def _free_name(folder: Path, label: str) -> Path:

@@ -23,12 +23,11 @@ from m3po_bench.leaderboard.metrics import (
     savings,
     segments,
 )
-from m3po_bench.leaderboard.store import Store, write_atomically
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, TRACE, Store, write_atomically
 
 if TYPE_CHECKING:
     from m3po_bench.leaderboard.references import Reference, References
 
-TRACE, CHANGES, BY_AGE = "trace.parquet", "changes.csv", "by_age.csv"
 CHANGE_COLUMNS = (
     "episode", "step", "length", "drop", "regret", "recovery", "recovered", "savings",
 )  # fmt: skip

@@ -16,10 +16,11 @@ from typing import Any
 
 import gymnasium as gym
 
+from m3po_bench.leaderboard.checksums import damage
 from m3po_bench.leaderboard.grid import PROTOCOL, config_hash
 from m3po_bench.leaderboard.references import load_references
 from m3po_bench.leaderboard.settings import ONLINE, PLAYED, SHOTS, TEST
-from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, RUN
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, MODEL, RUN, UNPUBLISHED
 from m3po_bench.registry import short_name
 
 MAX_BYTES = 50_000_000
@@ -60,6 +61,8 @@ def verify(root: Path) -> tuple[int, list[str]]:
         try:
             record = _read_record(path)
             problems += [f"{name}: {text}" for text in _record_problems(record, name)]
+            if changed := damage(record, path.parent, RUN, UNPUBLISHED, unread=(MODEL,)):
+                problems.append(f"{name}: {changed}")
             rows = _read_rows(path.with_name(EVALUATION))
             problems += [f"{name}: {text}" for text in _row_problems(record, rows)]
             entry = name.rpartition("/")[0]

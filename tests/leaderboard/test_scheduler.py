@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
 import signal
-import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -18,33 +14,7 @@ import pytest
 
 from m3po_bench.leaderboard.grid import load_suite, parse_suite
 from m3po_bench.leaderboard.scheduler import State, longest_first
-from m3po_bench.leaderboard.store import ERROR, EVALUATION, RUN
-
-CLI = [sys.executable, "-c", "from m3po_bench.cli import main; main()"]
-
-
-def _start(suite_file: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [*CLI, "run", str(suite_file), "--out", str(out), "--workers", "2", *options]
-    # A script that starts tests in the background has SIGINT ignored, which children inherit.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run(suite_file: Path, out: Path, *options: str) -> tuple[int, str, str]:
-    process = _start(suite_file, out, *options)
-    stdout, stderr = process.communicate(timeout=120)
-    return process.returncode, stdout, stderr
-
-
-def _results(out: Path) -> dict[str, str]:
-    paths = [out / "leaderboard.csv", out / "leaderboard.md", *out.glob(f"*/*/seed*/{EVALUATION}")]
-    return {str(path.relative_to(out)): path.read_text() for path in paths}
+from m3po_bench.leaderboard.store import ERROR, RUN
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
@@ -70,29 +40,14 @@ def pids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_killed_suite_gives_the_same_rows(suite_file: Path, tmp_path: Path, toys: Any) -> None:
-    quiet, hit = tmp_path / "quiet", tmp_path / "hit"
-    assert _run(suite_file, quiet)[0] == 0
-    rng = random.Random()
-    for _ in range(3):
-        process = _start(suite_file, hit)
-        time.sleep(rng.uniform(0.5, 2.5))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    status, _, stderr = _run(suite_file, hit)
-    assert status == 0, stderr
-    assert len(_results(quiet)) == 2 + toys.SUITE.runs
-    assert _results(hit) == _results(quiet)
-
-
 def test_finished_runs_are_not_made_again(
-    suite_file: Path, tmp_path: Path, pids: Path, toys: Any
+    command_line: Any, tmp_path: Path, pids: Path, toys: Any
 ) -> None:
     out = tmp_path / "out"
-    assert _run(suite_file, out)[0] == 0
+    assert command_line.run(out)[0] == 0
     assert len(list(pids.iterdir())) == toys.SUITE.runs
     (out / "Line-hazard/Toy/seed1" / RUN).unlink()
-    status, stdout, stderr = _run(suite_file, out)
+    status, stdout, stderr = command_line.run(out)
     assert status == 0
     assert "leaderboard.csv" in stdout
     assert stderr.count("started") == stderr.count("finished Line") == 1
@@ -100,25 +55,26 @@ def test_finished_runs_are_not_made_again(
 
 
 def test_killed_worker_hurts_nobody_else(
-    suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys: Any
+    command_line: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toys: Any
 ) -> None:
-    out, fuse = tmp_path / "out", tmp_path / "fuse"
-    fuse.touch()
-    monkeypatch.setenv("TOY_KILL", str(fuse))
-    status, stdout, stderr = _run(suite_file, out)
+    out, faults = tmp_path / "out", tmp_path / "faults"
+    faults.mkdir()
+    (faults / "kill-1-0").touch()
+    monkeypatch.setenv("TOY_FAULTS", str(faults))
+    status, stdout, stderr = command_line.run(out)
     assert status == 1
     assert len(list(out.glob(f"*/*/*/{RUN}"))) == toys.SUITE.runs - 1
     (error,) = out.glob(f"*/*/*/{ERROR}")
     assert "SIGKILL" in error.read_text()
     assert "1 of 4 runs failed" in stderr
     assert "1 of 2" in stdout  # the table marks the entry that lacks a seed
-    assert _run(suite_file, out)[0] == 0
+    assert command_line.run(out)[0] == 0
     assert not list(out.glob(f"*/*/*/{ERROR}"))
 
 
-def test_failing_agent_leaves_its_error(suite_file: Path, tmp_path: Path) -> None:
+def test_failing_agent_leaves_its_error(command_line: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    status, _, stderr = _run(suite_file, out, "--agents", "ToyFails,Toy", "--seeds", "1")
+    status, _, stderr = command_line.run(out, "--agents", "ToyFails,Toy", "--seeds", "1")
     assert status == 1
     assert "ArithmeticError: the toy broke" in stderr
     assert "Traceback" in (out / "Line-hazard/ToyFails/seed0" / ERROR).read_text()
@@ -127,11 +83,11 @@ def test_failing_agent_leaves_its_error(suite_file: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_children_end_with_their_parent(
-    suite_file: Path, tmp_path: Path, pids: Path, number: signal.Signals
+    command_line: Any, suite_file: Path, tmp_path: Path, pids: Path, number: signal.Signals
 ) -> None:
     endless = suite_file.read_text().replace("steps = 60", "steps = 100_000")
     suite_file.write_text(endless)
-    process = _start(suite_file, tmp_path / "out")
+    process = command_line.start(tmp_path / "out")
     _wait_for(lambda: len(list(pids.iterdir())) == 2)
     process.send_signal(number)  # to the parent alone
     _, stderr = process.communicate(timeout=30)
@@ -142,21 +98,23 @@ def test_children_end_with_their_parent(
 
 
 def test_two_at_once_share_the_work(
-    suite_file: Path, tmp_path: Path, pids: Path, toys: Any
+    command_line: Any, tmp_path: Path, pids: Path, toys: Any
 ) -> None:
     out = tmp_path / "out"
-    both = [_start(suite_file, out) for _ in range(2)]
+    both = [command_line.start(out) for _ in range(2)]
     for process in both:
         _, stderr = process.communicate(timeout=120)
         assert process.returncode == 0, stderr
     assert len(list(pids.iterdir())) == toys.SUITE.runs
 
 
-def test_other_configuration_is_set_aside_with_a_message(suite_file: Path, tmp_path: Path) -> None:
+def test_other_configuration_is_set_aside_with_a_message(
+    command_line: Any, suite_file: Path, tmp_path: Path
+) -> None:
     out, select = tmp_path / "out", ("--agents", "Toy", "--seeds", "1")
-    assert _run(suite_file, out, *select)[0] == 0
+    assert command_line.run(out, *select)[0] == 0
     suite_file.write_text(suite_file.read_text().replace("steps = 60", "steps = 30"))
-    status, _, stderr = _run(suite_file, out, *select)
+    status, _, stderr = command_line.run(out, *select)
     assert status == 0
     assert "another configuration; now in" in stderr
     assert len(list(out.glob("Line-hazard/Toy/seed0*"))) == 2

@@ -50,18 +50,18 @@ def test_other_configurations_are_set_aside_for_all_seeds(store: Store, spec: Ru
         _finish(store, replace(old, seed=seed))
     other_agent = replace(old, agent="Toy")
     _finish(store, other_agent)
-    moved = store.set_aside_others(spec)
+    moved = [path for _, _, path in store.set_aside_misfits(spec)]
     assert [path.name for path in moved] == [f"seed{i}.{old.config_hash}" for i in range(3)]
     assert all((path / RUN).exists() for path in moved)
     assert [record["agent"] for _, record in store.finished()] == ["Toy"]
     _finish(store, old)
-    assert store.set_aside_others(spec)[0].name == f"seed0.{old.config_hash}-2"
-    assert store.set_aside_others(spec) == []
+    assert store.set_aside_misfits(spec)[0][2].name == f"seed0.{old.config_hash}-2"
+    assert store.set_aside_misfits(spec) == []
 
 
 def test_equal_configurations_stay(store: Store, spec: RunSpec) -> None:
     _finish(store, spec)
-    assert store.set_aside_others(replace(spec, seed=1)) == []
+    assert store.set_aside_misfits(replace(spec, seed=1)) == []
     assert store.is_finished(spec)
 
 

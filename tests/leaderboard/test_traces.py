@@ -15,11 +15,9 @@ from m3po_bench.leaderboard.grid import Suite
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import Reference
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, TRACE, Store
 from m3po_bench.leaderboard.traces import (
-    CHANGES,
     FEW_CHANGES,
-    TRACE,
     by_age,
     changes_of,
     load_table,
@@ -190,5 +188,5 @@ def test_a_report_without_traces_says_the_same_as_with_them(traced: Store, toys:
 
 def test_a_picture_of_recovery_needs_no_references(traced: Store) -> None:
     write_report(traced, {})
-    changes, ages = load_table(traced, CHANGES), load_table(traced, "by_age.csv")
+    changes, ages = load_table(traced, CHANGES), load_table(traced, BY_AGE)
     assert recovery_curves(ages, changes, {}).startswith(b"\x89PNG")

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from m3po_bench.leaderboard.checksums import KEY, sealed
 from m3po_bench.leaderboard.grid import config_hash
-from m3po_bench.leaderboard.store import EVALUATION, RUN
+from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN
 from m3po_bench.leaderboard.verify import verify
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -118,6 +119,31 @@ def test_what_is_wrong_is_said(folder: Path, spoil: Callable[[Path], None], said
     _, problems = verify(folder)
     assert any(said in problem for problem in problems), problems
     assert all("\n" not in problem for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (rows(",100,", ",99,"), "evaluation.csv is not as it was written"),
+        (edited(lambda r: r.update(cpu="faster")), "run.json is not as it was written"),
+        (edited(lambda r: r[KEY].update({"../x": "0"})), "no table of checksums by file name"),
+        (edited(lambda r: r[KEY].update(more=1)), "more is missing"),
+        (edited(lambda r: r.update({KEY: [1]})), "no table of checksums by file name"),
+    ],
+)
+def test_checksums_are_held_against_the_files(
+    folder: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    run = folder / NAME
+    (run / MODEL).write_bytes(b"any")
+    record = sealed(json.loads((run / RUN).read_text()), run, RUN, [EVALUATION, MODEL])
+    (run / RUN).write_text(json.dumps(record))
+    (run / MODEL).write_bytes(b"not opened, so not missed")
+    assert verify(folder) == (2, [])
+    spoil(run)
+    _, problems = verify(folder)
+    assert len(problems) == 1
+    assert said in problems[0]
 
 
 def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,18 +1,20 @@
 """A torch-free agent and a tiny env, offered as a plugin: what the harness is tested with.
 
-The env variable ``TOY_PIDS`` names a folder where every learning process leaves its id, and
-``TOY_KILL`` a file: the process that finds it removes it and kills itself.
+Env variables name folders: in ``TOY_PIDS`` every learning process leaves its id; in ``TOY_FAULTS``
+it finds, and removes, a fault to suffer (see ``Fault``); in ``TOY_ALONE`` it says if another one
+makes the same run at the same time.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -72,7 +74,11 @@ class ToyAgent:
         self.best, self.best_reward = np.zeros(1, np.float32), -np.inf
 
     def learn(self, total_timesteps: int, callback: Any = None) -> ToyAgent:
-        _leave_traces()
+        if folder := os.environ.get("TOY_PIDS"):
+            Path(folder, str(os.getpid())).touch()
+        self._check_alone()
+        fault = Fault.take()
+        self.hoard = bytearray(self.options.get("hoard_mb", 0) << 20)
         self.env.reset(seed=self.seed)
         limit = self.options.get("stop_at", total_timesteps)
         while self.num_timesteps < limit:
@@ -85,6 +91,8 @@ class ToyAgent:
             self.num_timesteps += 1
             if self.num_timesteps == self.options.get("fail_at"):
                 raise ArithmeticError("the toy broke")
+            if self.num_timesteps == fault.step:
+                fault.strike(self)
             time.sleep(self.pause)
             if callback is not None and not callback(locals(), globals()):
                 break
@@ -107,7 +115,8 @@ class ToyAgent:
         return {"episodes_seen": len(episodes)}
 
     def save(self, path: Path) -> None:
-        path.write_text(json.dumps({"best": float(self.best[0])}))
+        padding = " " * self.options.get("model_bytes", 0)
+        path.write_text(json.dumps({"best": float(self.best[0])}) + padding)
 
     @classmethod
     def load(cls, path: Path, env: Any = None) -> ToyAgent:
@@ -115,16 +124,55 @@ class ToyAgent:
         model.best = np.asarray([json.loads(path.read_text())["best"]], np.float32)
         return model
 
-
-def _leave_traces() -> None:
-    if folder := os.environ.get("TOY_PIDS"):
-        Path(folder, str(os.getpid())).touch()
-    if fuse := os.environ.get("TOY_KILL"):
-        try:
-            os.unlink(fuse)
-        except FileNotFoundError:
+    def _check_alone(self) -> None:
+        """The system's own lock, which a dead process never holds, is the judge of ours."""
+        folder = os.environ.get("TOY_ALONE")
+        if not folder:
             return
-        os.kill(os.getpid(), signal.SIGKILL)
+        judge = os.open(Path(folder, f"{self.pause}-{self.seed}"), os.O_CREAT | os.O_RDWR)
+        for _ in range(50):  # an orphan has a moment to die
+            try:
+                fcntl.flock(judge, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until the process ends
+                return
+            except BlockingIOError:
+                time.sleep(0.02)
+        Path(folder, f"overlap-{os.getpid()}").touch()
+
+
+class Fault(NamedTuple):
+    """What happens to a learning process, and at which step: a file named ``kind-step-number``."""
+
+    kind: str
+    step: int
+
+    @classmethod
+    def take(cls) -> Fault:
+        """One that waits, which no other process then gets."""
+        folder = os.environ.get("TOY_FAULTS")
+        for path in sorted(Path(folder).iterdir()) if folder else []:
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            kind, step, _ = path.name.split("-")
+            return cls(kind, int(step))
+        return cls("", 0)
+
+    def strike(self, agent: ToyAgent) -> None:
+        """Happen."""
+        if self.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.kind == "raise":
+            raise ArithmeticError("the toy broke")
+        elif self.kind == "nan":
+            agent.options["predict_plus"] = float("nan")
+        elif self.kind == "full":  # from now on the kernel tells this process that no space is left
+            usual = Path.open
+
+            def full(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+                return usual(path if "r" in mode else Path("/dev/full"), mode, *args, **kwargs)
+
+            Path.open = full  # type: ignore[method-assign, assignment]
 
 
 TOY = AgentSpec("Toy", "toy_bench:ToyAgent", presets={"default": {"pause": 0.0}})
@@ -133,6 +181,8 @@ AGENTS = (
     AgentSpec("ToySlow", "toy_bench:ToyAgent", presets={"default": {"pause": 0.02}}),
     AgentSpec("ToyFails", "toy_bench:ToyAgent", presets={"default": {"fail_at": 20}}),
     AgentSpec("ToyLazy", "toy_bench:ToyAgent", presets={"default": {"stop_at": 20}}),
+    AgentSpec("ToyHoards", "toy_bench:ToyAgent", presets={"default": {"hoard_mb": 600}}),
+    AgentSpec("ToyLarge", "toy_bench:ToyAgent", presets={"default": {"model_bytes": 10**6}}),
     AgentSpec("ToyTold", "toy_bench:ToyAgent", env_kwargs={"told": True}, privileges=("target",)),
 )
 

@@ -1,0 +1,85 @@
+"""Runs as tasks of a Ray cluster.
+
+Ray decides where each is made, from the processors, GPUs and memory that it asks for; there it is
+supervised like a run of this machine. A task whose worker or node dies is made again elsewhere, by
+Ray; its lock, then a dead holder's, is taken over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.remote import RemoteRun, first_line, need
+from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.supervision import Limits, Outcome, make_run
+
+_LOSSES = 3
+"""How many workers or nodes may die under one run before it has failed."""
+
+
+class RayExecutor:
+    """One Ray task for each run.
+
+    The cluster is the one that ``RAY_ADDRESS`` names, else one that runs on this machine, else one
+    that is started here.
+    """
+
+    def __init__(self, store: Store, workers: int, limits: Limits, gpus: float) -> None:
+        need("ray", extra="ray")
+        self.slots = workers or sys.maxsize
+        self._store = Store(store.root.resolve())  # workers have folders of their own
+        self._limits = limits
+        self._resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus}
+        if limits.memory_gb:
+            self._resources["memory"] = int(limits.memory_gb * 2**30)
+
+    def start(self, specs: Sequence[RunSpec]) -> list[RayRun]:
+        """See ``Executor.start``.
+
+        Raises:
+            SuiteError: If there is no cluster at ``RAY_ADDRESS``.
+        """
+        import ray
+
+        if not ray.is_initialized():
+            try:
+                ray.init(log_to_driver=False, logging_level=logging.ERROR)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise SuiteError(f"--executor ray: {first_line(error)}") from None
+        task = ray.remote(max_retries=_LOSSES, **self._resources)(make_run)
+        return [
+            RayRun(spec, self._store, task.remote(spec, self._store.root, self._limits))
+            for spec in specs
+        ]
+
+
+class RayRun(RemoteRun):
+    """A run's Ray task."""
+
+    def __init__(self, spec: RunSpec, store: Store, reference: Any) -> None:
+        super().__init__(spec, store)
+        self._reference = reference
+
+    def outcome(self) -> Outcome | None:
+        """See ``RemoteRun.outcome``."""
+        import ray
+
+        if not ray.wait([self._reference], timeout=0)[0]:
+            return None
+        try:
+            outcome: Outcome = ray.get(self._reference)
+        except ray.exceptions.RayError as error:
+            return Outcome("failed", first_line(error))
+        return outcome
+
+    def stop(self) -> None:
+        """See ``Handle.stop``; the task's own clean-up ends the run's process."""
+        import ray
+
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.cancel(self._reference)
