@@ -35,6 +35,7 @@ class Run:
       m3po-bench run quick
       m3po-bench run quick --agents M3PO,SAC-PrevReward --seeds 5
       m3po-bench run my_suite.toml --workers 2 --out results/runs/mine
+      m3po-bench run lite --executor ray --retries 2 --time-limit-min 90
     """
 
     suite: Annotated[Positional[str], arg(metavar="SUITE|FILE.toml")]
