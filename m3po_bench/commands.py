@@ -191,7 +191,9 @@ class References:
         from m3po_bench.leaderboard import references
         from m3po_bench.leaderboard.store import Store, write_atomically
 
-        found = references.compute_references(Store(_results_folder(self.folder)))
+        store = Store(_results_folder(self.folder))
+        _name_damaged(store)
+        found = references.compute_references(store)
         if self.out is None:
             print(references.dump_references(found), end="")
             return 0
@@ -304,11 +306,15 @@ def _results_folder(name: str) -> Path:
     raise unknown_name("results folder", name, [str(path) for path in RESULTS.glob("*")])
 
 
+def _name_damaged(store: Any) -> None:
+    for folder, problem in store.damaged():
+        complain(f"{folder}: {problem}; left out")
+
+
 def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     from m3po_bench.leaderboard.report import write_report
 
-    for folder, problem in store.damaged():
-        complain(f"{folder}: {problem}; left out")
+    _name_damaged(store)
     report = write_report(store)
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))

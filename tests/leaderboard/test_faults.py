@@ -83,6 +83,7 @@ class Storm:
             victim = self.rng.choice(living)
             workers = _children(victim.pid)
             if what == "worker" and not workers:
+                time.sleep(0.02)
                 continue
             if what == "group":
                 os.killpg(victim.pid, signal.SIGKILL)
