@@ -34,6 +34,7 @@ class Run:
       m3po-bench run quick
       m3po-bench run quick --agents M3PO,SAC-PrevReward --seeds 5
       m3po-bench run my_suite.toml --workers 2 --out results/runs/mine
+      m3po-bench run lite --executor ray --retries 2 --time-limit-min 90
     """
 
     suite: Annotated[Positional[str], arg(metavar="SUITE|FILE.toml")]
@@ -189,7 +190,9 @@ class References:
         from m3po_bench.leaderboard import references
         from m3po_bench.leaderboard.store import Store, write_atomically
 
-        found = references.compute_references(Store(_results_folder(self.folder)))
+        store = Store(_results_folder(self.folder))
+        _name_damaged(store)
+        found = references.compute_references(store)
         if self.out is None:
             print(references.dump_references(found), end="")
             return 0
@@ -302,12 +305,16 @@ def _results_folder(name: str) -> Path:
     raise unknown_name("results folder", name, [str(path) for path in RESULTS.glob("*")])
 
 
+def _name_damaged(store: Any) -> None:
+    for folder, problem in store.damaged():
+        complain(f"{folder}: {problem}; left out")
+
+
 def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     from m3po_bench.leaderboard.report import write_report
     from m3po_bench.theory import gap_figure
 
-    for folder, problem in store.damaged():
-        complain(f"{folder}: {problem}; left out")
+    _name_damaged(store)
     report = write_report(store, further_figures={"return_gap": gap_figure})
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))

@@ -76,7 +76,8 @@ class Lock:
 
     def release(self) -> None:
         """Give it back; does nothing to whoever has taken it over."""
-        os.truncate(_file(self.path, self.term), 0)
+        with contextlib.suppress(OSError):  # then it is free when this process ends
+            os.truncate(_file(self.path, self.term), 0)
 
 
 def holder(path: Path) -> str | None:

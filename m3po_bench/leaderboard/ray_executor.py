@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,9 +48,11 @@ class RayExecutor:
         import ray
 
         if not ray.is_initialized():
+            # Else Ray looks a quarter of an hour for a cluster that is not there.
+            os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
             try:
                 ray.init(log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
                 raise SuiteError(f"--executor ray: {first_line(error)}") from None
         task = ray.remote(max_retries=_LOSSES, **self._resources)(make_run)
         return [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import random
@@ -43,6 +45,8 @@ run_all(load_suite(sys.argv[1]).runs(), store, executor, display, retries=1)
 class Storm:
     """Schedulers on one folder while processes are killed, fail and lose their files."""
 
+    kills: Iterator[str] = itertools.cycle(("worker", "scheduler", "group"))
+
     def __init__(self, command_line: Any, out: Path, faults: Path, rng: random.Random) -> None:
         self.command_line, self.out, self.faults, self.rng = command_line, out, faults, rng
         self.store = Store(out)
@@ -67,22 +71,28 @@ class Storm:
             for _ in range(2)
         ]
         time.sleep(self.rng.uniform(0.3, seconds))
-        victim = self.rng.choice(self.schedulers)
-        what = self.rng.choice(("group", "scheduler", "worker"))
-        if what == "group" and victim.poll() is None:
-            os.killpg(victim.pid, signal.SIGKILL)
-        elif what == "scheduler" and victim.poll() is None:
-            os.kill(victim.pid, signal.SIGKILL)
-        elif what == "worker" and (workers := _children(victim.pid)):
-            os.kill(self.rng.choice(workers), signal.SIGKILL)
-        else:
-            what = ""
-        if what:
-            self.struck[f"kill {what}"] += 1
+        self.kill(next(self.kills))
         for scheduler in self.schedulers:
             _, stderr = scheduler.communicate(timeout=900)
             assert "Traceback" not in stderr, stderr
         self.look()
+
+    def kill(self, what: str) -> None:
+        """Kill a scheduler, with or without its group, or a worker; if they have not all ended."""
+        while living := [process for process in self.schedulers if process.poll() is None]:
+            victim = self.rng.choice(living)
+            workers = _children(victim.pid)
+            if what == "worker" and not workers:
+                time.sleep(0.02)
+                continue
+            if what == "group":
+                os.killpg(victim.pid, signal.SIGKILL)
+            else:
+                pid = self.rng.choice(workers) if what == "worker" else victim.pid
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.struck[f"kill {what}"] += 1
+            return
 
     def look(self) -> None:
         """What was finished is still there as it was; take note of what is finished now."""
@@ -200,7 +210,7 @@ def test_a_failed_run_is_tried_again(
 @pytest.mark.parametrize(
     ("agent", "limits", "reason"),
     [
-        ("ToySlow", ("--time-limit-min", "0.03"), "ended after 0.03 minutes"),
+        ("ToySlow", ("--time-limit-min", "0.2"), "ended after 0.2 minutes"),
         ("ToyHoards", ("--memory-limit-gb", "0.3"), "over --memory-limit-gb 0.3"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from m3po_bench.leaderboard.grid import RunSpec, parse_suite
+from m3po_bench.leaderboard.lock import LostLockError
 from m3po_bench.leaderboard.store import EVALUATION, RUN, Store, write_atomically
 
 
@@ -63,6 +64,42 @@ def test_equal_configurations_stay(store: Store, spec: RunSpec) -> None:
     _finish(store, spec)
     assert store.set_aside_misfits(replace(spec, seed=1)) == []
     assert store.is_finished(spec)
+
+
+def test_who_has_lost_the_lock_writes_no_more_rows(store: Store, spec: RunSpec) -> None:
+    store.lock = store.acquire(spec)
+    assert store.lock is not None
+    store.begin(spec)
+    store.add_rows(spec, [(1, "online", "test", 0, "0.5", 3, 0)])
+    store.lock.release()
+    assert store.acquire(spec) is not None
+    with pytest.raises(LostLockError, match="has taken this run over"):
+        store.add_rows(spec, [(2, "online", "test", 0, "0.5", 3, 0)])
+    with pytest.raises(LostLockError):
+        store.finish(spec, {})
+    assert len((store.folder(spec) / EVALUATION).read_text().splitlines()) == 2
+    assert not store.is_finished(spec)
+
+
+def test_what_somebody_makes_is_not_set_aside(store: Store, spec: RunSpec) -> None:
+    _finish(store, replace(spec, budget=replace(spec.budget, steps=99)))
+    lock = store.acquire(spec)
+    assert lock is not None
+    assert store.set_aside_misfits(spec) == []
+    lock.release()
+    assert len(store.set_aside_misfits(spec)) == 1
+
+
+def test_a_failed_write_leaves_nothing(store: Store, spec: RunSpec) -> None:
+    folder = store.begin(spec)
+
+    def half(path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        store.keep_model(spec, half)
+    assert [path.name for path in folder.iterdir()] == [EVALUATION]
 
 
 def test_writing_replaces_a_whole_file(tmp_path: Path) -> None:
