@@ -37,7 +37,7 @@ from m3po_bench.leaderboard.settings import (
 )
 from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store, write_atomically
 from m3po_bench.leaderboard.supervision import DISK_FULL
-from m3po_bench.leaderboard.traces import write_trace
+from m3po_bench.leaderboard.trace_file import write_trace
 from m3po_bench.registry import make_agent
 
 EVALUATION_SEED = 20_000

@@ -1,13 +1,12 @@
 """What a run's final checkpoint earned step by step, and what is kept of it after each change.
 
-The runner writes ``trace.parquet``; it is large, and not published. A report turns it into two
-small tables beside it, ``changes.csv`` and ``by_age.csv``, which are.
+The runner writes ``trace.parquet`` (``trace_file``); it is large, and not published. A report turns
+it into two small tables beside it, ``changes.csv`` and ``by_age.csv``, which are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,7 @@ from m3po_bench.leaderboard.metrics import (
     segments,
 )
 from m3po_bench.leaderboard.store import BY_AGE, CHANGES, TRACE, Store, write_atomically
+from m3po_bench.leaderboard.trace_file import trace_columns
 
 if TYPE_CHECKING:
     from m3po_bench.leaderboard.references import Reference, References
@@ -49,28 +49,7 @@ Array = NDArray[np.float64]
 
 def trace_of(episodes: Sequence[Episode]) -> pd.DataFrame:
     """One row a step: episode, step, reward, task_id, steps_since_change."""
-    return pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "episode": episode.index,
-                    "step": np.arange(len(episode.rewards)),
-                    "reward": episode.rewards,
-                    "task_id": episode.task_ids,
-                    "steps_since_change": episode.steps_since_change,
-                }
-            )
-            for episode in episodes
-        ],
-        ignore_index=True,
-    )
-
-
-def write_trace(folder: Path, episodes: Sequence[Episode]) -> None:
-    """Write ``trace.parquet`` into a run's folder."""
-    temporary = folder / f".{TRACE}"
-    trace_of(episodes).to_parquet(temporary, index=False, compression="zstd")
-    temporary.replace(folder / TRACE)
+    return pd.DataFrame(trace_columns(episodes))
 
 
 def by_age(trace: pd.DataFrame) -> pd.DataFrame:

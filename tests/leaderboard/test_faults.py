@@ -21,7 +21,7 @@ import pytest
 from m3po_bench.leaderboard.checksums import KEY
 from m3po_bench.leaderboard.grid import RunSpec, load_suite
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, Store
+from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, TRACE, Store
 
 FUSES = ("kill", "raise", "nan", "full")
 SCHEDULER = """
@@ -306,7 +306,7 @@ def test_records_tell_what_they_were_written_with(command_line: Any, tmp_path: P
     Run(spec, store).execute()
     path = store.folder(spec) / RUN
     record = json.loads(path.read_text())
-    assert set(record[KEY]) == {RUN, EVALUATION, MODEL}
+    assert set(record[KEY]) == {RUN, EVALUATION, MODEL, TRACE}
     assert store.damaged() == []
     (store.folder(spec) / MODEL).unlink()  # as in what is published
     assert store.is_finished(spec)

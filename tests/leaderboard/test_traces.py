@@ -16,13 +16,13 @@ from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import Reference
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.store import BY_AGE, CHANGES, TRACE, Store
+from m3po_bench.leaderboard.trace_file import write_trace
 from m3po_bench.leaderboard.traces import (
     FEW_CHANGES,
     by_age,
     changes_of,
     load_table,
     trace_of,
-    write_trace,
 )
 
 LENGTH, CHANGE = 30, 10
