@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m3po_baselines.maml.maml import MAML
+    from m3po_baselines.maml.promp import ProMP
     from m3po_baselines.references import (
         MemorylessSAC,
         OracleSAC,
@@ -14,12 +16,16 @@ if TYPE_CHECKING:
     )
 
 _CLASSES = {
+    "MAML": "m3po_baselines.maml.maml",
     "MemorylessSAC": "m3po_baselines.references",
     "OracleSAC": "m3po_baselines.references",
     "PreviousRewardSAC": "m3po_baselines.references",
+    "ProMP": "m3po_baselines.maml.promp",
     "RandomAgent": "m3po_baselines.references",
 }
-__all__ = ["MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "RandomAgent", "register"]
+__all__ = [
+    "MAML", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "ProMP", "RandomAgent", "register",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +47,18 @@ _SMALL_SAC = {
     },
     "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
 }
+_META_POLICY_GRADIENT: dict[str, dict[str, Any]] = {
+    "lite": {
+        "n_tasks": 10, "n_steps": 200, "n_envs": 10,
+    },
+    "quick": {
+        "n_tasks": 10, "n_steps": 25, "n_envs": 10,
+    },
+    "tiny": {
+        "n_tasks": 2, "n_steps": 25, "n_envs": 1, "adapt_every": 10, "adapt_window": 20,
+        "policy_kwargs": {"net_arch": [8]},
+    },
+}  # fmt: skip
 
 
 def register() -> None:
@@ -61,3 +79,16 @@ def register() -> None:
         )
     )
     register_agent(AgentSpec("Random", f"{references}:RandomAgent"))
+    for name, module, paper in (
+        ("MAML", "maml", "Finn et al. 2017, arXiv 1703.03400"),
+        ("ProMP", "promp", "Rothfuss et al. 2019, arXiv 1810.06784"),
+    ):
+        register_agent(
+            AgentSpec(
+                name,
+                f"m3po_baselines.maml.{module}:{name}",
+                _META_POLICY_GRADIENT,
+                privileges=("chooses the training task",),
+                paper=paper,
+            )
+        )
