@@ -48,11 +48,21 @@ _SMALL_SAC = {
     "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
 }
 _META_POLICY_GRADIENT: dict[str, dict[str, Any]] = {
+    # For few steps: phases that are part of an episode, larger inner steps, less noisy advantages,
+    # and a deviation that lasts, since adaptation lives on it.
     "lite": {
-        "n_tasks": 10, "n_steps": 200, "n_envs": 10,
+        "n_tasks": 10, "n_steps": 100, "n_envs": 10, "inner_learning_rate": 0.5,
+        "gae_lambda": 0.7, "baseline_ridge": 1.0, "adapt_every": 50, "adapt_window": 200,
+        "policy_kwargs": {
+            "net_arch": [100, 100], "activation": "relu", "min_std": 0.3, "action_scale": 1.0,
+        },
     },
     "quick": {
-        "n_tasks": 10, "n_steps": 25, "n_envs": 10,
+        "n_tasks": 10, "n_steps": 25, "n_envs": 10, "inner_learning_rate": 1.0,
+        "gae_lambda": 0.7, "baseline_ridge": 1.0, "adapt_every": 25, "adapt_window": 100,
+        "policy_kwargs": {
+            "net_arch": [100, 100], "activation": "relu", "min_std": 0.3, "action_scale": 1.0,
+        },
     },
     "tiny": {
         "n_tasks": 2, "n_steps": 25, "n_envs": 1, "adapt_every": 10, "adapt_window": 20,

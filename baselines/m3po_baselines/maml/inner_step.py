@@ -73,7 +73,9 @@ class GaussianMLP(nn.Module):
         if activation not in _ACTIVATIONS:
             raise unknown_name("activation", activation, _ACTIVATIONS)
         if not 0.0 < min_std <= init_std:
-            raise ValueError(f"min_std={min_std!r}, init_std={init_std!r}: expected 0 < min <= init")
+            raise ValueError(
+                f"min_std={min_std!r}, init_std={init_std!r}: expected 0 < min <= init"
+            )
         layers: list[nn.Module] = []
         for width, following in pairwise([obs_dim, *hidden]):
             layers += [nn.Linear(width, following), _ACTIVATIONS[activation]()]
@@ -97,15 +99,15 @@ class GaussianMLP(nn.Module):
 
     def at(self, flat: Tensor, obs: Tensor) -> Gaussian:
         """``forward`` with other parameters, given as one vector."""
-        parts = flat.split([shape.numel() for _, shape in self._shapes])
+        parts = torch.split(flat, [shape.numel() for _, shape in self._shapes])
         named = {
             name: part.view(shape) for (name, shape), part in zip(self._shapes, parts, strict=True)
         }
         return cast(Gaussian, functional_call(self, named, (obs,)))
 
     def at_each(self, flat: Tensor, obs: Tensor) -> Gaussian:
-        """``at`` for n vectors of parameters (n, n_parameters) and as many observations (n, ...)."""
-        return cast(Gaussian, vmap(self.at)(flat, obs))
+        """``at`` for parameters (n, n_parameters) and observations (n, ...), row by row."""
+        return vmap(self.at)(flat, obs)
 
 
 class Batch(NamedTuple):
@@ -186,10 +188,11 @@ class InnerStep:
         Returns:
             Shape (n, n_parameters).
         """
-        return cast(Tensor, vmap(self._adapt_to_task, in_dims=(None, 0))(theta, batch))
+        return vmap(self._adapt_to_task, in_dims=(None, 0))(theta, batch)
 
     def _adapt_to_task(self, theta: Tensor, batch: Any) -> Tensor:
         def loss(flat: Tensor) -> Tensor:
             return self._loss(self._network.at(flat, batch.obs), batch)
 
-        return theta - self.learning_rate * grad(loss)(theta)
+        gradient: Tensor = grad(loss)(theta)
+        return theta - self.learning_rate * gradient

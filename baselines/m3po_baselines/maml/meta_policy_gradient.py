@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -202,11 +202,14 @@ class MetaPolicyGradient(MetaAlgorithm):
         if anew:  # the base resets the envs, and a meta-batch in the making is given up
             self._choose_tasks()
             self._collection = self._begin_collection()
-        return super()._setup_learn(
+        found = super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, *args, **kwargs
         )
+        if not anew:  # a callback may have stopped the last call at the very end of a phase
+            self.train()
+        return found
 
-    def learn(self, *args: Any, **kwargs: Any) -> Any:
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
         """See ``MetaAlgorithm.learn``."""
         learnt = super().learn(*args, **kwargs)
         assert self.env is not None
@@ -276,13 +279,15 @@ class MetaPolicyGradient(MetaAlgorithm):
 
     def _finish_meta_batch(self) -> None:
         collection = self._collection
-        logs = self._outer_step(MetaBatch(Batch.cat(collection.before), Batch.cat(collection.after)))
+        logs = self._outer_step(
+            MetaBatch(Batch.cat(collection.before), Batch.cat(collection.after))
+        )
         collection.parameters = self.policy.network.flat().detach()
         collection.before, collection.after = [], []
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for key, value in logs.items():
             self.logger.record(f"train/{key}", value)
-        self.logger.record("train/std", float(self.policy.network.log_std.exp().mean()))
+        self.logger.record("train/std", self.policy.network.log_std.exp().mean().item())
         for phase, rewards in collection.rewards.items():
             self.logger.record(f"rollout/reward_{phase}", float(np.mean(rewards)))
             rewards.clear()

@@ -66,7 +66,11 @@ class ProMP(MetaPolicyGradient):
         self.n_epochs, self.clip_range, self.kl_penalty = n_epochs, clip_range, kl_penalty
         published = {"net_arch": (64, 64), "activation": "tanh", "action_scale": 10.0}
         super().__init__(
-            policy, env, learning_rate, policy_kwargs={**published, **(policy_kwargs or {})}, **kwargs
+            policy,
+            env,
+            learning_rate,
+            policy_kwargs={**published, **(policy_kwargs or {})},
+            **kwargs,
         )
 
     def _setup_model(self) -> None:

@@ -127,4 +127,5 @@ def normalized_advantages(
     count = np.maximum(filled.sum(1, keepdims=True), 1)
     centered = (advantages - (advantages * filled).sum(1, keepdims=True) / count) * filled
     deviation = np.sqrt((centered**2).sum(1, keepdims=True) / count)
-    return (centered / (deviation + 1e-8)).astype(np.float32)
+    normalized: Array = (centered / (deviation + 1e-8)).astype(np.float32)
+    return normalized
