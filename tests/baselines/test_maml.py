@@ -66,13 +66,14 @@ def test_every_env_step_is_learnt_from_once() -> None:
 def test_tasks_are_drawn_held_and_given_back() -> None:
     """Under a schedule that changes them every other step, which training must not follow."""
     env = gym.make(ENV, schedule={"name": "periodic", "period": 2})
-    model, seen = tiny(env=env, n_envs=4, n_tasks=4), Seen()
+    model, seen = tiny(env=env, n_envs=4, n_tasks=4, n_steps=100), Seen()
     model.learn(4 * 1200, callback=seen)
     assert all(info["n_changes"] == 0 for infos in seen.infos for info in infos)
     tasks = np.array([[info["task"][0] for info in infos] for infos in seen.infos])
     episodes = tasks.reshape(12, 100, 4)
     assert (episodes == episodes[:, :1]).all()
-    drawn = episodes[:, 0]
+    drawn = episodes[::2, 0]
+    np.testing.assert_array_equal(drawn, episodes[1::2, 0])  # the same before and after the step
     assert all(len(set(column)) == 2 for column in drawn.T)  # every env meets both tasks
     assert any(len(set(row)) == 2 for row in drawn)  # not all envs the same one
     assert model.env is not None
@@ -89,6 +90,18 @@ def test_phases_run_on_where_they_are_part_of_an_episode() -> None:
     # The iteration that the first end falls into is completed, then the next task begins.
     assert ends == [100, 220]
     assert model._n_updates == 6
+
+
+def test_time_counts_from_the_start_of_each_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, times = tiny(n_tasks=1, n_steps=60), []
+    batch = model.policy.batch
+    monkeypatch.setattr(
+        model.policy, "batch", lambda found, theta: times.append(found.time) or batch(found, theta)
+    )
+    model.learn(360)
+    # The second iteration begins a task, and so an episode; no first one is cut.
+    expected = [*range(60), *range(60, 100), *range(20)] * 3
+    np.testing.assert_array_equal(np.concatenate(times, axis=1)[0], expected)
 
 
 def test_learning_goes_on_where_it_stopped() -> None:
@@ -168,6 +181,22 @@ def test_adapts_every_so_many_steps_to_the_window() -> None:
     # Opposite rewards for the same noise: opposite ways.
     toward = memories[10].parameters - theta.numpy()
     assert toward[0] @ toward[1] < 0.0
+
+
+def test_an_episode_start_forgets_its_own_env_alone() -> None:
+    model = tiny(adapt_every=10, adapt_window=15)
+    memory = acted(model, 25, np.ones(2))[-1]
+    obs = np.zeros((2, 6))
+    obs[0, -1] = 1.0
+    starts = np.array([True, False])
+    _, state = model.predict(obs, tuple(memory), starts, deterministic=True)
+    after = Memory(*state)
+    np.testing.assert_array_equal(after.parameters[0], model.policy.network.flat().detach())
+    np.testing.assert_array_equal(after.parameters[1], memory.parameters[1])
+    assert (after.window[0, :, -1] == EMPTY).all()
+    assert (after.window[1, :, -1] >= 0).all()
+    assert after.pending[:, -1].tolist() == [0.0, 25.0]
+    assert after.draws[:, 1].tolist() == [1, 26]
 
 
 def test_the_early_window_is_padded() -> None:
