@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         PreviousRewardSAC,
         RandomAgent,
     )
+    from m3po_baselines.rl2.rl2 import RL2
 
 _CLASSES = {
     "MAML": "m3po_baselines.maml.maml",
@@ -21,10 +22,12 @@ _CLASSES = {
     "OracleSAC": "m3po_baselines.references",
     "PreviousRewardSAC": "m3po_baselines.references",
     "ProMP": "m3po_baselines.maml.promp",
+    "RL2": "m3po_baselines.rl2.rl2",
     "RandomAgent": "m3po_baselines.references",
 }
 __all__ = [
-    "MAML", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "ProMP", "RandomAgent", "register",
+    "MAML", "RL2", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "ProMP", "RandomAgent",
+    "register",
 ]  # fmt: skip
 
 
@@ -69,6 +72,21 @@ _META_POLICY_GRADIENT: dict[str, dict[str, Any]] = {
         "policy_kwargs": {"net_arch": [8]},
     },
 }  # fmt: skip
+_RECURRENT_PPO: dict[str, dict[str, Any]] = {
+    "lite": {
+        "learning_rate": 1e-3, "n_steps": 200, "batch_size": 1000, "n_epochs": 10,
+        "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
+    },
+    "quick": {
+        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 250, "n_epochs": 10,
+        "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
+    },
+    "tiny": {
+        "n_steps": 10, "batch_size": 10, "n_epochs": 1,
+        "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
+    },
+}  # fmt: skip
+_RL2_ENVS = {"default": 100, "lite": 10, "quick": 5, "tiny": 1}
 
 
 def register() -> None:
@@ -102,3 +120,28 @@ def register() -> None:
                 paper=paper,
             )
         )
+    register_agent(
+        AgentSpec(
+            "RL2",
+            "m3po_baselines.rl2.rl2:RL2",
+            {
+                preset: {**_RECURRENT_PPO.get(preset, {}), "n_envs": n_envs, "device": "cpu"}
+                for preset, n_envs in _RL2_ENVS.items()
+            },
+            paper="Duan et al. 2016, arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763",
+        )
+    )
+    register_agent(
+        AgentSpec(
+            "RecurrentPPO",
+            "sb3_contrib:RecurrentPPO",
+            {
+                "default": {"policy": "MlpLstmPolicy", "device": "cpu"},
+                # In its one env as many steps a rollout as RL2 takes in all of its own.
+                "lite": {**_RECURRENT_PPO["lite"], "n_steps": 2000},
+                "quick": {**_RECURRENT_PPO["quick"], "n_steps": 500},
+                "tiny": _RECURRENT_PPO["tiny"],
+            },
+            paper="Schulman et al. 2017, arXiv 1707.06347, with an LSTM",
+        )
+    )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
-from torch.nn.utils import vector_to_parameters
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from m3po_baselines.maml.inner_step import Batch, Gaussian, GaussianMLP, InnerStep
 from m3po_baselines.maml.trajectories import (
@@ -50,7 +50,8 @@ def test_densities_and_divergences_are_those_of_torch() -> None:
     ours, other = (Gaussian(torch.randn(5, 3), torch.randn(5, 3)) for _ in range(2))
     action = torch.randn(5, 3)
     normal, of_other = (Normal(g.mean, g.log_std.exp()) for g in (ours, other))
-    torch.testing.assert_close(ours.log_prob(action), normal.log_prob(action).sum(-1))
+    log_prob = normal.log_prob(action)  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(ours.log_prob(action), log_prob.sum(-1))
     torch.testing.assert_close(ours.kl_to(other), kl_divergence(normal, of_other).sum(-1))
 
 
@@ -62,12 +63,12 @@ def test_inner_step_is_the_gradient_by_hand(network: GaussianMLP, loss: str) -> 
     for i in range(TASKS):
         copy = deepcopy(network)
         now = copy(batch.obs[i])
-        density = Normal(now.mean, now.log_std.exp()).log_prob(batch.action[i]).sum(-1)
-        (-(density * batch.advantage[i]).mean()).backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            for parameter in copy.parameters():
-                parameter -= 0.3 * parameter.grad
-        torch.testing.assert_close(adapted[i], copy.flat())
+        deviation = (batch.action[i] - now.mean) / now.log_std.exp()
+        density = (-0.5 * deviation**2 - now.log_std).sum(-1)  # up to a constant
+        mean = -(density * batch.advantage[i]).mean()
+        gradients = torch.autograd.grad(mean, list(copy.parameters()))
+        by_hand = [p - 0.3 * g for p, g in zip(copy.parameters(), gradients, strict=True)]
+        torch.testing.assert_close(adapted[i], parameters_to_vector(by_hand))
 
 
 def test_adapted_parameters_act_as_a_network_that_has_them(network: GaussianMLP) -> None:
@@ -104,12 +105,12 @@ def test_gradient_through_the_inner_step_against_finite_differences(
 
 def test_likelihood_ratio_has_the_curvature_that_log_likelihood_lacks(network: GaussianMLP) -> None:
     """Same gradient; the Hessians differ by the products of scores (Rothfuss et al. 2019)."""
+    several = batch_of(network, 1)
+    drawn_from = Gaussian(several.drawn_from.mean[:1], several.drawn_from.log_std[:1])
     batch = Batch(
-        *(part[:1] for part in batch_of(network, 1)[:4]), network(batch_of(network, 1).obs[:1])
+        several.obs[:1], several.action[:1], several.advantage[:1], several.weight[:1], drawn_from
     )
     theta = network.flat().detach()
-    drawn = Gaussian(*(part.detach() for part in batch.drawn_from))
-    batch = batch._replace(drawn_from=drawn)
     losses = [InnerStep(network, 1.0, n)._loss for n in ("log_likelihood", "likelihood_ratio")]
 
     def at(flat: Tensor, i: int) -> Tensor:

@@ -13,6 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 
 from m3po_baselines import MAML, ProMP
+from m3po_baselines.maml.inner_step import Batch
 from m3po_baselines.maml.meta_policy_gradient import MetaBatch, MetaPolicyGradient
 from m3po_baselines.maml.policy import Memory
 from m3po_baselines.maml.trajectories import EMPTY, Trajectories
@@ -93,11 +94,15 @@ def test_phases_run_on_where_they_are_part_of_an_episode() -> None:
 
 
 def test_time_counts_from_the_start_of_each_episode(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, times = tiny(n_tasks=1, n_steps=60), []
+    model = tiny(n_tasks=1, n_steps=60)
+    times: list[np.ndarray] = []
     batch = model.policy.batch
-    monkeypatch.setattr(
-        model.policy, "batch", lambda found, theta: times.append(found.time) or batch(found, theta)
-    )
+
+    def kept(found: Trajectories, parameters: torch.Tensor) -> Batch:
+        times.append(found.time)
+        return batch(found, parameters)
+
+    monkeypatch.setattr(model.policy, "batch", kept)
     model.learn(360)
     # The second iteration begins a task, and so an episode; no first one is cut.
     expected = [*range(60), *range(60, 100), *range(20)] * 3
@@ -190,6 +195,7 @@ def test_an_episode_start_forgets_its_own_env_alone() -> None:
     obs[0, -1] = 1.0
     starts = np.array([True, False])
     _, state = model.predict(obs, tuple(memory), starts, deterministic=True)
+    assert state is not None
     after = Memory(*state)
     np.testing.assert_array_equal(after.parameters[0], model.policy.network.flat().detach())
     np.testing.assert_array_equal(after.parameters[1], memory.parameters[1])
@@ -243,8 +249,8 @@ def test_deterministic_noise_does_not_depend_on_the_other_envs_or_the_generator(
     np.testing.assert_allclose(together[1], alone[0], rtol=1e-6)
     again, _ = model.predict(obs[1:], state, np.zeros(1, bool), deterministic=True)
     assert not np.allclose(again, alone)  # fresh noise at each step
-    sampled = [model.predict(obs, None, np.ones(2, bool))[0] for _ in range(2)]
-    assert not np.allclose(*sampled)
+    first, second = (model.predict(obs, None, np.ones(2, bool))[0] for _ in range(2))
+    assert not np.allclose(first, second)
 
 
 @pytest.mark.parametrize("name", NAMES)

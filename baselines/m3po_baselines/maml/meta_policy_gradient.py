@@ -15,9 +15,9 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from m3po_baselines.maml.inner_step import Batch, Gaussian
-from m3po_baselines.maml.parallel_envs import parallel_copies
 from m3po_baselines.maml.policy import AdaptivePolicy
 from m3po_baselines.maml.trajectories import TrajectoryRecorder
+from m3po_baselines.parallel_envs import parallel_copies
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.wrappers import TrialWrapper
 
