@@ -73,12 +73,13 @@ _META_POLICY_GRADIENT: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _RECURRENT_PPO: dict[str, dict[str, Any]] = {
+    # One minibatch a rollout: an LSTM's update costs what its longest sequence does, however many.
     "lite": {
-        "learning_rate": 1e-3, "n_steps": 200, "batch_size": 1000, "n_epochs": 10,
+        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 2000, "n_epochs": 8,
         "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
     },
     "quick": {
-        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 250, "n_epochs": 10,
+        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 500, "n_epochs": 10,
         "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
     },
     "tiny": {
@@ -86,7 +87,7 @@ _RECURRENT_PPO: dict[str, dict[str, Any]] = {
         "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
     },
 }  # fmt: skip
-_RL2_ENVS = {"default": 100, "lite": 10, "quick": 5, "tiny": 1}
+_RL2_ENVS = {"default": 100, "lite": 20, "quick": 5, "tiny": 1}
 
 
 def register() -> None:

@@ -30,6 +30,11 @@ Known deviations from the authors' code
   is not shown.
 * ``deterministic`` predictions have noise, since a policy without noise cannot adapt.
 * The network sees neither previous action, previous reward nor first-step flag.
+
+Online, one inner step needs tens of transitions, and until the first one nothing is known of the
+task. Advantages are normalised, so a change shows only in which actions pay, not in a lower reward;
+where adapted actions are all cut to the same end of the range, it does not show. So under schedules
+that change the task within an episode expect less than between the episodes of a trial.
 """
 
 from __future__ import annotations
