@@ -221,7 +221,7 @@ class MetaAlgorithm(BaseAlgorithm):
         obs, starts = self._last_obs, self._last_episode_starts
         assert isinstance(obs, np.ndarray)
         assert starts is not None
-        env_action, self._agent_state = self.predict(obs, self._agent_state, starts)
+        env_action = self._act(obs, starts)
         if self.num_timesteps < self.learning_starts:
             env_action = np.stack([self.action_space.sample() for _ in range(self.n_envs)])
         new_obs, rewards, dones, infos = self.env.step(env_action)
@@ -237,6 +237,11 @@ class MetaAlgorithm(BaseAlgorithm):
             if log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()
         return True
+
+    def _act(self, obs: Array, starts: Array) -> Array:
+        """Actions to collect with, in the env's range; ``predict``'s samples unless overridden."""
+        action, self._agent_state = self.predict(obs, self._agent_state, starts)
+        return action
 
     def _vec_step(
         self,

@@ -1,0 +1,1 @@
+"""Meta-policies that adapt by a gradient step: MAML with a trust region, and ProMP."""

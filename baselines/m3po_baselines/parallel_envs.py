@@ -1,0 +1,42 @@
+"""More copies of the one env that an agent is handed, so that it acts in all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+Env = gym.Env[Any, Any]
+
+
+def parallel_copies(
+    env: GymEnv | str, n_envs: int, wrap: Callable[[Env], Env] | None = None
+) -> VecEnv:
+    """The env and ``n_envs - 1`` more, made from its spec; a VecEnv is returned as it is.
+
+    Args:
+        env: Gymnasium env, SB3 VecEnv or registered id.
+        n_envs: Envs of the result, if ``env`` is not several already.
+        wrap: Applied to each of them; SB3's Monitor is added around it.
+
+    Raises:
+        ValueError: If the env has no spec to make more from.
+    """
+    if isinstance(env, VecEnv):
+        return env
+    given = gym.make(env) if isinstance(env, str) else env
+    spec = given.env.spec if isinstance(given, Monitor) else given.spec
+    if spec is None and n_envs > 1:
+        raise ValueError(
+            f"{given} has no spec, so n_envs={n_envs} copies of it cannot be made: make it with "
+            "gymnasium.make, or hand over a VecEnv of several"
+        )
+    copies = [given, *(gym.make(spec) for _ in range(n_envs - 1) if spec is not None)]
+    wrapped = copies if wrap is None else [wrap(copy) for copy in copies]
+    monitored = [copy if is_wrapped(copy, Monitor) else Monitor(copy) for copy in wrapped]
+    return DummyVecEnv([lambda copy=copy: copy for copy in monitored])  # type: ignore[misc]

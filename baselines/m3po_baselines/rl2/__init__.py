@@ -1,0 +1,1 @@
+"""RL2: a recurrent policy that learns within trials of several episodes."""
