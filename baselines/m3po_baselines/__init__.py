@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m3po_baselines.learning_to_adapt.grbal import GrBAL
+    from m3po_baselines.learning_to_adapt.rebal import ReBAL
     from m3po_baselines.references import (
         MemorylessSAC,
         OracleSAC,
@@ -14,12 +16,22 @@ if TYPE_CHECKING:
     )
 
 _CLASSES = {
+    "GrBAL": "m3po_baselines.learning_to_adapt.grbal",
     "MemorylessSAC": "m3po_baselines.references",
     "OracleSAC": "m3po_baselines.references",
     "PreviousRewardSAC": "m3po_baselines.references",
     "RandomAgent": "m3po_baselines.references",
+    "ReBAL": "m3po_baselines.learning_to_adapt.rebal",
 }
-__all__ = ["MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "RandomAgent", "register"]
+__all__ = [
+    "GrBAL",
+    "MemorylessSAC",
+    "OracleSAC",
+    "PreviousRewardSAC",
+    "RandomAgent",
+    "ReBAL",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +53,63 @@ _SMALL_SAC = {
     },
     "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
 }
+_L2A_PAPER = "Nagabandi et al. 2019, arXiv 1803.11347"
+_CEM = {"planner": "cem", "planner_kwargs": {"candidates": 100, "horizon": 10, "iterations": 5}}
+_SMALL_MPC: dict[str, Any] = {
+    "learning_starts": 300,
+    "fit_every": 100,
+    "persistence": 0.9,
+    "planner": "cem",
+    "planner_kwargs": {"candidates": 50, "horizon": 6, "iterations": 3},
+}
+_TINY_MPC: dict[str, Any] = {
+    "learning_starts": 50,
+    "fit_every": 50,
+    "batch_size": 4,
+    "max_epochs": 3,
+    "planner_kwargs": {"candidates": 10, "horizon": 3},
+}
+_GRBAL: dict[str, dict[str, Any]] = {
+    "lite": {
+        **_CEM,
+        "learning_starts": 1000,
+        "fit_every": 1000,
+        "policy_kwargs": {"hidden": [256, 256, 256], "reward_hidden": [128, 128]},
+    },
+    "quick": {
+        **_SMALL_MPC,
+        "policy_kwargs": {"hidden": [64, 64], "reward_hidden": [64, 64]},
+    },
+    "tiny": {
+        **_TINY_MPC,
+        "support": 4,
+        "query": 4,
+        "policy_kwargs": {"hidden": [16], "reward_hidden": [16]},
+    },
+}
+_REBAL: dict[str, dict[str, Any]] = {
+    "default": {"learning_rate": 1e-2, "max_epochs": 50},
+    "lite": {
+        **_CEM,
+        "learning_starts": 1000,
+        "fit_every": 1000,
+        "policy_kwargs": {
+            "hidden": [256, 256, 256], "reward_hidden": [128, 128], "state_dim": 64,
+        },
+    },
+    "quick": {
+        **_SMALL_MPC,
+        "policy_kwargs": {
+            "hidden": [64, 64], "reward_hidden": [64, 64], "state_dim": 16, "embedding": 32,
+        },
+    },
+    "tiny": {
+        **_TINY_MPC,
+        "policy_kwargs": {
+            "hidden": [16], "reward_hidden": [16], "state_dim": 4, "embedding": 8,
+        },
+    },
+}  # fmt: skip
 
 
 def register() -> None:
@@ -61,3 +130,28 @@ def register() -> None:
         )
     )
     register_agent(AgentSpec("Random", f"{references}:RandomAgent"))
+    _register_learning_to_adapt()
+
+
+def _register_learning_to_adapt() -> None:
+    from m3po_bench.registry import AgentSpec, register_agent
+
+    grbal = "m3po_baselines.learning_to_adapt.grbal:GrBAL"
+    rebal = "m3po_baselines.learning_to_adapt.rebal:ReBAL"
+
+    def with_default(**kwargs: Any) -> dict[str, dict[str, Any]]:
+        return {**_GRBAL, "default": kwargs}
+
+    register_agent(AgentSpec("GrBAL", grbal, _GRBAL, paper=_L2A_PAPER))
+    register_agent(AgentSpec("ReBAL", rebal, _REBAL, paper=_L2A_PAPER))
+    register_agent(AgentSpec("MPC", grbal, with_default(adapt=False), paper=_L2A_PAPER))
+    register_agent(
+        AgentSpec(
+            "GrBAL-EnvReward",
+            grbal,
+            with_default(reward_source="env"),
+            env_kwargs={"visibility": "oracle"},
+            privileges=("knows the reward function and the task it depends on",),
+            paper=_L2A_PAPER,
+        )
+    )

@@ -1,0 +1,240 @@
+"""What every adaptive model is: heads that predict, and a memory that changes their predictions.
+
+A rule of adaptation says what the memory is, how a transition enters it, what the heads become
+given it, and how all of it is trained. Planning and control need to know no more.
+
+The reward is predicted from (o, a, o') by a network of its own, with an error of its own: beside
+the many errors of an observation, one error of a reward would not be heard.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from m3po_bench.common.networks import Normalizer, StackedMLP
+
+Head = Callable[[Tensor], Tensor]
+Memory = tuple[Tensor, ...]
+"""What an agent remembers, one row per env in each tensor."""
+
+EnvReward = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(o, a, o'), each (n_envs, candidates, ...), to rewards (n_envs, candidates)."""
+
+
+class Observed(NamedTuple):
+    """Transitions that happened; leading axes (n, steps), or (steps, n) for whole sequences.
+
+    Attributes:
+        obs: Shape (..., obs_dim).
+        action: In [-1, 1], shape (..., action_dim).
+        reward: Shape (...,).
+        next_obs: Shape (..., obs_dim).
+        terminated: 1 where the episode ended in a terminal state, shape (...,).
+        weight: 1 where there is a transition, 0 for padding; shape (...,).
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    terminated: Tensor
+    weight: Tensor
+
+    def swapped(self) -> Observed:
+        """The same with the two leading axes exchanged."""
+        return Observed(*(x.transpose(0, 1) for x in self))
+
+
+class Heads(NamedTuple):
+    """Predictors for n envs, each (n, rows, in) to (n, rows, out), in deviations of the data.
+
+    Attributes:
+        dynamics: From ``AdaptiveModel.dynamics_inputs`` to the change of the observation.
+        reward: From ``AdaptiveModel.reward_inputs`` to the reward.
+    """
+
+    dynamics: Head
+    reward: Head
+
+
+class AdaptiveModel(nn.Module):
+    """Networks for dynamics, reward and, once one has been seen, termination.
+
+    Args:
+        obs_dim: Width of observations, without the history columns.
+        action_dim: Width of actions.
+        hidden: Hidden widths of the dynamics.
+        reward_hidden: Hidden widths of reward and termination.
+        context: Width of what an adaptation rule adds to the inputs of dynamics and reward.
+    """
+
+    fitted: Tensor
+    terminates: Tensor
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        hidden: Sequence[int] = (512, 512, 512),
+        reward_hidden: Sequence[int] = (256, 256),
+        context: int = 0,
+    ) -> None:
+        super().__init__()
+        self.obs_dim, self.action_dim = obs_dim, action_dim
+        self.obs_norm, self.delta_norm = Normalizer(obs_dim), Normalizer(obs_dim)
+        self.reward_norm = Normalizer(1)
+        step = 2 * obs_dim + action_dim
+        self.dynamics = StackedMLP(1, obs_dim + action_dim + context, hidden, obs_dim)
+        self.reward = StackedMLP(1, step + context, reward_hidden, 1)
+        self.termination = StackedMLP(1, step, reward_hidden, 1)
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("terminates", torch.zeros((), dtype=torch.bool))
+
+    @abstractmethod
+    def empty(self, n: int) -> Memory:
+        """The memory of ``n`` envs of which nothing has been seen."""
+
+    @abstractmethod
+    def remember(self, memory: Memory, last: Observed) -> Memory:
+        """The memory with one more transition of each env, (n, ...) without an axis of steps."""
+
+    @abstractmethod
+    def adapted(self, memory: Memory) -> Heads:
+        """Predictors of each env, given what is remembered of it."""
+
+    @abstractmethod
+    def batch(self, data: Observed, n: int) -> Observed:
+        """``n`` pieces of whole sequences (steps, n_sequences) to learn from, (n, steps, ...)."""
+
+    @abstractmethod
+    def loss(self, batch: Observed) -> Tensor:
+        """The prediction error to be minimised on a ``batch``, termination left out."""
+
+    @abstractmethod
+    def piece(self, data: Observed) -> int:
+        """Steps of one piece of a ``batch``."""
+
+    def dynamics_inputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """What predicts the next observation."""
+        return torch.cat([self.obs_norm(obs), action], -1)
+
+    def reward_inputs(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
+        """What predicts the reward, and termination."""
+        return torch.cat([self.obs_norm(obs), action, self.obs_norm(next_obs)], -1)
+
+    def errors(self, heads: Heads, data: Observed) -> tuple[Tensor, Tensor]:
+        """Squared one-step errors of observation (mean of its columns) and reward, (n, steps).
+
+        In variances of the training data: what always answers with the mean scores about 1.
+        """
+        change = heads.dynamics(self.dynamics_inputs(data.obs, data.action))
+        miss = change - self.delta_norm(data.next_obs - data.obs)
+        reward = heads.reward(self.reward_inputs(data.obs, data.action, data.next_obs))
+        off = reward - self.reward_norm(data.reward[..., None])
+        return miss.square().mean(-1), off.square().mean(-1)
+
+    def termination_loss(self, data: Observed) -> Tensor:
+        """Cross entropy of when episodes end."""
+        inputs = self.reward_inputs(data.obs, data.action, data.next_obs).flatten(0, -2)
+        logits = self.termination(inputs)[0, :, 0]
+        weight = data.weight.flatten()
+        loss = F.binary_cross_entropy_with_logits(
+            logits, data.terminated.flatten(), weight, reduction="sum"
+        )
+        return loss / weight.sum().clamp(min=1.0)
+
+    def returns(
+        self, heads: Heads, obs: Tensor, plans: Tensor, env_reward: EnvReward | None = None
+    ) -> Tensor:
+        """Undiscounted imagined returns of sequences of actions, (n, candidates).
+
+        Args:
+            heads: Predictors of each env.
+            obs: Where the sequences start, shape (n, obs_dim).
+            plans: Shape (n, candidates, horizon, action_dim).
+            env_reward: The reward function, if it need not be predicted.
+        """
+        now = obs[:, None].expand(-1, plans.shape[1], -1)
+        total, alive = torch.zeros(plans.shape[:2]), torch.ones(plans.shape[:2])
+        for action in plans.unbind(2):
+            change = heads.dynamics(self.dynamics_inputs(now, action))
+            after = now + self.delta_norm.inverse(change)
+            inputs = self.reward_inputs(now, action, after)
+            if env_reward is None:
+                reward = self.reward_norm.inverse(heads.reward(inputs))[..., 0]
+            else:
+                reward = env_reward(now, action, after)
+            total = total + alive * reward
+            if self.terminates:
+                logits = self.termination(inputs.flatten(0, 1))[0, :, 0]
+                alive = alive * torch.sigmoid(-logits).view_as(alive)
+            now = after
+        return total
+
+    def fit_normalizers(self, data: Observed) -> None:
+        """Take means and deviations of the transitions that ``data`` holds."""
+        there = data.weight > 0
+        self.obs_norm.fit(data.obs[there])
+        self.delta_norm.fit((data.next_obs - data.obs)[there])
+        self.reward_norm.fit(data.reward[there][:, None])
+        self.terminates.fill_(bool(data.terminated[there].any()))
+
+
+def weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:
+    """Mean over the last axis of what counts; 0 where nothing does."""
+    return (errors * weight).sum(-1) / weight.sum(-1).clamp(min=1.0)
+
+
+@torch.no_grad()
+def adaptation_errors(
+    model: AdaptiveModel, data: Observed, ahead: int = 16, every: int = 10
+) -> dict[str, float]:
+    """What the memory is worth: errors ahead, with the heads of an empty memory and of the real.
+
+    Args:
+        model: The model.
+        data: Whole sequences, (steps, n, ...).
+        ahead: Transitions after the present one on which the errors are taken: the query.
+        every: Steps between two measurements.
+
+    Returns:
+        ``query_error_before`` and ``query_error_after``, the sums of the squared errors of
+        observation and reward that follow under ``query_obs_error_...`` and
+        ``query_reward_error_...``.
+    """
+    n = data.reward.shape[1]
+    empty = memory = model.empty(n)
+    sums, weight = torch.zeros(2, 2), torch.zeros(())
+    for t in range(len(data.reward)):
+        if t and t % every == 0:
+            query = Observed(*(x[t : t + ahead] for x in data)).swapped()
+            weight += query.weight.sum()
+            for row, given in zip(sums, (empty, memory), strict=True):
+                errors = torch.stack(model.errors(model.adapted(given), query))
+                row += (errors * query.weight).sum((1, 2))
+        memory = keep_where(
+            data.weight[t] > 0, model.remember(memory, Observed(*(x[t] for x in data))), memory
+        )
+    if weight == 0:
+        return {}
+    means = (sums / weight).tolist()
+    found: dict[str, float] = {}
+    for when, (obs, reward) in zip(("before", "after"), means, strict=True):
+        found[f"query_error_{when}"] = obs + reward
+        found[f"query_obs_error_{when}"] = obs
+        found[f"query_reward_error_{when}"] = reward
+    return found
+
+
+def keep_where(chosen: Tensor, new: Memory, old: Memory) -> Memory:
+    """Row by row the new memory where ``chosen`` says so, else the old one."""
+    return tuple(
+        torch.where(chosen.view(-1, *[1] * (a.dim() - 1)), a, b)
+        for a, b in zip(new, old, strict=True)
+    )

@@ -1,0 +1,197 @@
+"""GrBAL: the model adapts by a gradient step on the last transitions.
+
+Nagabandi, Clavera, Liu, Fearing, Abbeel, Levine, Finn, "Learning to Adapt in Dynamic, Real-World
+Environments through Meta-Reinforcement Learning", ICLR 2019, arXiv 1803.11347.
+
+=========================================  =====================================================
+the method                                 here
+=========================================  =====================================================
+model of parameters theta                  ``GradientModel``: ``dynamics`` and ``reward``
+past K and future M transitions            ``support`` and ``query``, drawn by ``batch``
+theta' = theta - alpha grad L(past)        ``adapted``: one SGD step, for all envs side by side
+min over theta of L(future, theta')        ``loss``, differentiated through the inner step
+control with theta'                        ``adaptive_mpc.MPCPolicy``: from theta anew each step
+=========================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from m3po_baselines.learning_to_adapt.adaptive_model import (
+    AdaptiveModel,
+    Heads,
+    Memory,
+    Observed,
+    weighted_mean,
+)
+from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+
+
+class GradientModel(AdaptiveModel):
+    """Remembers the last transitions and takes one gradient step on them.
+
+    The memory is an ``Observed`` of shape (n, support, ...), the newest transition last, whose
+    weight is 0 where nothing has happened yet.
+
+    Args:
+        obs_dim: See ``AdaptiveModel``.
+        action_dim: See ``AdaptiveModel``.
+        adapt: False for the same model without the inner step.
+        inner_learning_rate: Of the inner step; where it is learnt, its first value.
+        learn_inner_rate: Learn one inner rate per weight matrix and bias.
+        support: Transitions K that are remembered.
+        query: Transitions M behind them on which the adapted model is judged.
+        **kwargs: See ``AdaptiveModel``.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        adapt: bool,
+        inner_learning_rate: float,
+        learn_inner_rate: bool,
+        support: int,
+        query: int,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(obs_dim, action_dim, **kwargs)
+        self.adapt, self.support, self.query = adapt, support, query
+        n_rates = len(self._meta_parameters())
+        self.log_rates = nn.Parameter(
+            torch.full((n_rates,), inner_learning_rate).log(), requires_grad=learn_inner_rate
+        )
+
+    def _meta_parameters(self) -> dict[str, Tensor]:
+        return {
+            name: parameter
+            for name, parameter in self.named_parameters()
+            if name.startswith(("dynamics.", "reward."))
+        }
+
+    def empty(self, n: int) -> Memory:
+        """See ``AdaptiveModel``."""
+        shape = (n, self.support)
+        return Observed(
+            obs=torch.zeros(*shape, self.obs_dim),
+            action=torch.zeros(*shape, self.action_dim),
+            reward=torch.zeros(shape),
+            next_obs=torch.zeros(*shape, self.obs_dim),
+            terminated=torch.zeros(shape),
+            weight=torch.zeros(shape),
+        )
+
+    def remember(self, memory: Memory, last: Observed) -> Memory:
+        """See ``AdaptiveModel``."""
+        pairs = zip(memory, last, strict=True)
+        return Observed(*(torch.cat([old[:, 1:], new[:, None]], 1) for old, new in pairs))
+
+    def adapted(self, memory: Memory) -> Heads:
+        """See ``AdaptiveModel``; differentiable in theta where gradients are on."""
+        support = Observed(*memory)
+        n = len(support.weight)
+        if not self.adapt:
+            return self._heads({k: _copies(p, n) for k, p in self._meta_parameters().items()})
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            theta = {
+                name: _copies(p if differentiable else p.detach().requires_grad_(), n)
+                for name, p in self._meta_parameters().items()
+            }
+            obs_errors, reward_errors = self.errors(self._heads(theta), support)
+            # Each env has its own copy of theta, so the sum's gradient is each one's own.
+            loss = weighted_mean(obs_errors + reward_errors, support.weight).sum()
+            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=differentiable)
+        rates = self.log_rates.exp()
+        steps = zip(theta.items(), gradients, rates, strict=True)
+        return self._heads({name: p - rate * g for (name, p), g, rate in steps})
+
+    def _heads(self, parameters: Mapping[str, Tensor]) -> Heads:
+        def head(name: str) -> Any:
+            module = self.get_submodule(name)
+            own = {
+                k.removeprefix(f"{name}."): p
+                for k, p in parameters.items()
+                if k.startswith(f"{name}.")
+            }
+            return lambda inputs: functional_call(module, own, (inputs,))
+
+        return Heads(head("dynamics"), head("reward"))
+
+    def piece(self, data: Observed) -> int:
+        """See ``AdaptiveModel``."""
+        return self.support + self.query
+
+    def batch(self, data: Observed, n: int) -> Observed:
+        """Windows around moments drawn uniformly: up to K transitions before, up to M from it on.
+
+        What lies outside of the sequence has weight 0, so that the model learns to adapt on
+        as few transitions as an episode's beginning offers.
+        """
+        there = torch.nonzero(data.weight)
+        now, sequence = there[torch.randint(len(there), (n,))].T
+        steps = now[:, None] + torch.arange(-self.support, self.query)
+        inside = (steps >= 0) & (steps < len(data.weight))
+        steps = steps.clamp(0, len(data.weight) - 1)
+        window = Observed(*(x[steps, sequence[:, None]] for x in data))
+        return window._replace(weight=window.weight * inside)
+
+    def loss(self, batch: Observed) -> Tensor:
+        """The adapted model's mean error on the query."""
+        support = Observed(*(x[:, : self.support] for x in batch))
+        query = Observed(*(x[:, self.support :] for x in batch))
+        obs_errors, reward_errors = self.errors(self.adapted(support), query)
+        return weighted_mean((obs_errors + reward_errors).flatten(), query.weight.flatten())
+
+
+def _copies(parameter: Tensor, n: int) -> Tensor:
+    return parameter.expand(n, *parameter.shape[1:])
+
+
+class GrBAL(AdaptiveMPC):
+    """Model-predictive control whose model takes a gradient step on the last transitions.
+
+    Args:
+        *args: See ``AdaptiveMPC``.
+        adapt: False for the same controller without adaptation.
+        inner_learning_rate: Of the inner step.
+        learn_inner_rate: Learn the inner rate, one per weight matrix and bias, from that value.
+        support: Transitions K the inner step sees.
+        query: Transitions M on which the adapted model is judged in training.
+        **kwargs: See ``AdaptiveMPC``.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        adapt: bool = True,
+        inner_learning_rate: float = 1e-3,
+        learn_inner_rate: bool = False,
+        support: int = 16,
+        query: int = 16,
+        **kwargs: Any,
+    ) -> None:
+        self.adapt, self.inner_learning_rate = adapt, inner_learning_rate
+        self.learn_inner_rate = learn_inner_rate
+        self.support, self.query = support, query
+        for name, count in (("support", support), ("query", query)):
+            if count < 1:
+                raise ValueError(f"{name}={count}: expected at least 1")
+        if inner_learning_rate <= 0.0:
+            raise ValueError(
+                f"inner_learning_rate={inner_learning_rate}: expected a positive number; "
+                "adapt=False switches the inner step off"
+            )
+        super().__init__(*args, **kwargs)
+
+    def _make_model(self, obs_dim: int, action_dim: int, **kwargs: Any) -> AdaptiveModel:
+        return GradientModel(
+            obs_dim, action_dim, self.adapt, self.inner_learning_rate, self.learn_inner_rate,
+            self.support, self.query, **kwargs,
+        )  # fmt: skip

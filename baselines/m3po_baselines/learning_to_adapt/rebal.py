@@ -1,0 +1,105 @@
+"""ReBAL: the model adapts by its recurrent state.
+
+Nagabandi, Clavera, Liu, Fearing, Abbeel, Levine, Finn, "Learning to Adapt in Dynamic, Real-World
+Environments through Meta-Reinforcement Learning", ICLR 2019, arXiv 1803.11347.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from m3po_baselines.learning_to_adapt.adaptive_model import (
+    AdaptiveModel,
+    Head,
+    Heads,
+    Memory,
+    Observed,
+    weighted_mean,
+)
+from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+from m3po_bench.common.encoders import HistoryEncoder
+from m3po_bench.common.networks import StackedMLP
+
+
+class RecurrentModel(AdaptiveModel):
+    """Heads that see the state of a GRU over the transitions so far; it is the memory.
+
+    Dynamics and reward have a GRU each, so that the errors of one do not crowd the other out.
+
+    Args:
+        obs_dim: See ``AdaptiveModel``.
+        action_dim: See ``AdaptiveModel``.
+        state_dim: Units of each GRU.
+        embedding: Width of the small MLP in front of each.
+        **kwargs: See ``AdaptiveModel``.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        action_dim: int,
+        state_dim: int = 256,
+        embedding: int = 64,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(obs_dim, action_dim, context=state_dim, **kwargs)
+        self.encoder = HistoryEncoder(2, 2 * obs_dim + action_dim + 1, embedding, state_dim)
+
+    def empty(self, n: int) -> Memory:
+        """See ``AdaptiveModel``."""
+        return (torch.zeros(n, self.encoder.state_dim),)
+
+    def _encoded(self, data: Observed) -> Tensor:
+        reward = self.reward_norm(data.reward[..., None])
+        change = self.delta_norm(data.next_obs - data.obs)
+        return torch.cat([self.obs_norm(data.obs), data.action, reward, change], -1)
+
+    def remember(self, memory: Memory, last: Observed) -> Memory:
+        """See ``AdaptiveModel``."""
+        return (self.encoder.step(self._encoded(last), memory[0]),)
+
+    def adapted(self, memory: Memory) -> Heads:
+        """See ``AdaptiveModel``; the state stays as it is while a plan is imagined."""
+        return self._heads(memory[0][:, None])
+
+    def _heads(self, state: Tensor) -> Heads:
+        """Heads given states of shape (n, steps, state_dim), or (n, 1, state_dim) for all."""
+
+        def head(net: StackedMLP, own: Tensor) -> Head:
+            def predict(inputs: Tensor) -> Tensor:
+                context = own.expand(*inputs.shape[:2], -1)
+                rows = torch.cat([inputs, context], -1).flatten(0, 1)
+                predicted: Tensor = net(rows)[0]
+                return predicted.unflatten(0, inputs.shape[:2])
+
+            return predict
+
+        dynamics, reward = state.chunk(2, -1)
+        return Heads(head(self.dynamics, dynamics), head(self.reward, reward))
+
+    def piece(self, data: Observed) -> int:
+        """See ``AdaptiveModel``."""
+        return len(data.weight)
+
+    def batch(self, data: Observed, n: int) -> Observed:
+        """Whole sequences."""
+        chosen = torch.randint(data.weight.shape[1], (n,))
+        return Observed(*(x[:, chosen] for x in data)).swapped()
+
+    def loss(self, batch: Observed) -> Tensor:
+        """Mean one-step error along sequences, each given the transitions before."""
+        inputs = self._encoded(batch).transpose(0, 1)
+        (start,) = self.empty(len(batch.weight))
+        states = torch.cat([start[None], self.encoder(inputs[:-1], start)]).transpose(0, 1)
+        obs_errors, reward_errors = self.errors(self._heads(states), batch)
+        return weighted_mean((obs_errors + reward_errors).flatten(), batch.weight.flatten())
+
+
+class ReBAL(AdaptiveMPC):
+    """Model-predictive control whose model adapts by its recurrent state; see ``AdaptiveMPC``."""
+
+    def _make_model(self, obs_dim: int, action_dim: int, **kwargs: Any) -> AdaptiveModel:
+        return RecurrentModel(obs_dim, action_dim, **kwargs)
