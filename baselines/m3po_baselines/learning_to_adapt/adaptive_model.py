@@ -55,8 +55,8 @@ class Heads(NamedTuple):
     """Predictors for n envs, each (n, rows, in) to (n, rows, out), in deviations of the data.
 
     Attributes:
-        dynamics: From ``AdaptiveModel.dynamics_inputs`` to the change of the observation.
-        reward: From ``AdaptiveModel.reward_inputs`` to the reward.
+        dynamics: From (o, a), side by side, to the change of the observation.
+        reward: From (o, a, o') to the reward.
     """
 
     dynamics: Head
@@ -120,28 +120,22 @@ class AdaptiveModel(nn.Module):
     def piece(self, data: Observed) -> int:
         """Steps of one piece of a ``batch``."""
 
-    def dynamics_inputs(self, obs: Tensor, action: Tensor) -> Tensor:
-        """What predicts the next observation."""
-        return torch.cat([self.obs_norm(obs), action], -1)
-
-    def reward_inputs(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-        """What predicts the reward, and termination."""
-        return torch.cat([self.obs_norm(obs), action, self.obs_norm(next_obs)], -1)
-
     def errors(self, heads: Heads, data: Observed) -> tuple[Tensor, Tensor]:
         """Squared one-step errors of observation (mean of its columns) and reward, (n, steps).
 
         In variances of the training data: what always answers with the mean scores about 1.
         """
-        change = heads.dynamics(self.dynamics_inputs(data.obs, data.action))
+        now, after = self.obs_norm(data.obs), self.obs_norm(data.next_obs)
+        change = heads.dynamics(torch.cat([now, data.action], -1))
         miss = change - self.delta_norm(data.next_obs - data.obs)
-        reward = heads.reward(self.reward_inputs(data.obs, data.action, data.next_obs))
+        reward = heads.reward(torch.cat([now, data.action, after], -1))
         off = reward - self.reward_norm(data.reward[..., None])
         return miss.square().mean(-1), off.square().mean(-1)
 
     def termination_loss(self, data: Observed) -> Tensor:
         """Cross entropy of when episodes end."""
-        inputs = self.reward_inputs(data.obs, data.action, data.next_obs).flatten(0, -2)
+        now, after = self.obs_norm(data.obs), self.obs_norm(data.next_obs)
+        inputs = torch.cat([now, data.action, after], -1).flatten(0, -2)
         logits = self.termination(inputs)[0, :, 0]
         weight = data.weight.flatten()
         loss = F.binary_cross_entropy_with_logits(
@@ -161,11 +155,13 @@ class AdaptiveModel(nn.Module):
             env_reward: The reward function, if it need not be predicted.
         """
         now = obs[:, None].expand(-1, plans.shape[1], -1)
+        seen = self.obs_norm(now)
         total, alive = torch.zeros(plans.shape[:2]), torch.ones(plans.shape[:2])
         for action in plans.unbind(2):
-            change = heads.dynamics(self.dynamics_inputs(now, action))
+            change = heads.dynamics(torch.cat([seen, action], -1))
             after = now + self.delta_norm.inverse(change)
-            inputs = self.reward_inputs(now, action, after)
+            seen_after = self.obs_norm(after)
+            inputs = torch.cat([seen, action, seen_after], -1)
             if env_reward is None:
                 reward = self.reward_norm.inverse(heads.reward(inputs))[..., 0]
             else:
@@ -174,7 +170,7 @@ class AdaptiveModel(nn.Module):
             if self.terminates:
                 logits = self.termination(inputs.flatten(0, 1))[0, :, 0]
                 alive = alive * torch.sigmoid(-logits).view_as(alive)
-            now = after
+            now, seen = after, seen_after
         return total
 
     def fit_normalizers(self, data: Observed) -> None:

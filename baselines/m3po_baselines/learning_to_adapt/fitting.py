@@ -56,12 +56,15 @@ class ModelFitter:
         steps = max(1, round(float(train.weight.sum()) / (self.batch_size * piece)))
         best = rolling = torch.inf
         losses: list[Tensor] = []
-        epochs = 0
+        epochs, loss = 0, 0.0
+        if held_out is not None:
+            # The same pieces after every epoch, so that luck does not pass for progress.
+            judged = self.model.batch(held_out, 4 * self.batch_size)
         for epochs in range(1, self.max_epochs + 1):
             losses += [self._gradient_step(train) for _ in range(steps)]
             if held_out is None:
                 continue
-            loss = self._validation_loss(held_out)
+            loss = self._validation_loss(judged)
             # The first loss counts more, so that the average falls before it can rise.
             rolling = (
                 1.5 * loss if epochs == 1
@@ -88,8 +91,8 @@ class ModelFitter:
         return loss.detach()
 
     @torch.no_grad()
-    def _validation_loss(self, data: Observed) -> float:
-        return self.model.loss(self.model.batch(data, 4 * self.batch_size)).item()
+    def _validation_loss(self, batch: Observed) -> float:
+        return self.model.loss(batch).item()
 
 
 def whole_sequences(replay: SequenceReplay) -> tuple[Observed, Observed | None]:

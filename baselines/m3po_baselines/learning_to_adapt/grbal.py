@@ -16,12 +16,12 @@ control with theta'                        ``adaptive_mpc.MPCPolicy``: from thet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from m3po_baselines.learning_to_adapt.adaptive_model import (
     AdaptiveModel,
@@ -63,17 +63,10 @@ class GradientModel(AdaptiveModel):
     ) -> None:
         super().__init__(obs_dim, action_dim, **kwargs)
         self.adapt, self.support, self.query = adapt, support, query
-        n_rates = len(self._meta_parameters())
+        n_rates = len(self._theta())
         self.log_rates = nn.Parameter(
             torch.full((n_rates,), inner_learning_rate).log(), requires_grad=learn_inner_rate
         )
-
-    def _meta_parameters(self) -> dict[str, Tensor]:
-        return {
-            name: parameter
-            for name, parameter in self.named_parameters()
-            if name.startswith(("dynamics.", "reward."))
-        }
 
     def empty(self, n: int) -> Memory:
         """See ``AdaptiveModel``."""
@@ -96,33 +89,30 @@ class GradientModel(AdaptiveModel):
         """See ``AdaptiveModel``; differentiable in theta where gradients are on."""
         support = Observed(*memory)
         n = len(support.weight)
+        theta = [p.expand(n, *p.shape[1:]) for p in self._theta()]
         if not self.adapt:
-            return self._heads({k: _copies(p, n) for k, p in self._meta_parameters().items()})
+            return self._heads(theta)
         differentiable = torch.is_grad_enabled()
+        if not differentiable:
+            theta = [p.detach().requires_grad_() for p in theta]
         with torch.enable_grad():
-            theta = {
-                name: _copies(p if differentiable else p.detach().requires_grad_(), n)
-                for name, p in self._meta_parameters().items()
-            }
             obs_errors, reward_errors = self.errors(self._heads(theta), support)
             # Each env has its own copy of theta, so the sum's gradient is each one's own.
             loss = weighted_mean(obs_errors + reward_errors, support.weight).sum()
-            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=differentiable)
-        rates = self.log_rates.exp()
-        steps = zip(theta.items(), gradients, rates, strict=True)
-        return self._heads({name: p - rate * g for (name, p), g, rate in steps})
+            gradients = torch.autograd.grad(loss, theta, create_graph=differentiable)
+        steps = zip(theta, self.log_rates.exp(), gradients, strict=True)
+        return self._heads([p - rate * gradient for p, rate, gradient in steps])
 
-    def _heads(self, parameters: Mapping[str, Tensor]) -> Heads:
-        def head(name: str) -> Any:
-            module = self.get_submodule(name)
-            own = {
-                k.removeprefix(f"{name}."): p
-                for k, p in parameters.items()
-                if k.startswith(f"{name}.")
-            }
-            return lambda inputs: functional_call(module, own, (inputs,))
+    def _theta(self) -> list[Tensor]:
+        """Parameters of the dynamics, then those of the reward."""
+        return [*self.dynamics.parameters(), *self.reward.parameters()]
 
-        return Heads(head("dynamics"), head("reward"))
+    def _heads(self, parameters: Sequence[Tensor]) -> Heads:
+        split = len(list(self.dynamics.parameters()))
+        return Heads(
+            partial(self.dynamics.run, parameters[:split]),
+            partial(self.reward.run, parameters[split:]),
+        )
 
     def piece(self, data: Observed) -> int:
         """See ``AdaptiveModel``."""
@@ -148,10 +138,6 @@ class GradientModel(AdaptiveModel):
         query = Observed(*(x[:, self.support :] for x in batch))
         obs_errors, reward_errors = self.errors(self.adapted(support), query)
         return weighted_mean((obs_errors + reward_errors).flatten(), query.weight.flatten())
-
-
-def _copies(parameter: Tensor, n: int) -> Tensor:
-    return parameter.expand(n, *parameter.shape[1:])
 
 
 class GrBAL(AdaptiveMPC):

@@ -72,8 +72,8 @@ class RecurrentModel(AdaptiveModel):
             def predict(inputs: Tensor) -> Tensor:
                 context = own.expand(*inputs.shape[:2], -1)
                 rows = torch.cat([inputs, context], -1).flatten(0, 1)
-                predicted: Tensor = net(rows)[0]
-                return predicted.unflatten(0, inputs.shape[:2])
+                predicted: Tensor = net(rows)
+                return predicted.view(*inputs.shape[:2], -1)
 
             return predict
 
