@@ -57,8 +57,9 @@ _L2A_PAPER = "Nagabandi et al. 2019, arXiv 1803.11347"
 _CEM = {"planner": "cem", "planner_kwargs": {"candidates": 100, "horizon": 10, "iterations": 5}}
 _SMALL_MPC: dict[str, Any] = {
     "learning_starts": 300,
-    "fit_every": 100,
-    "persistence": 0.9,
+    "fit_every": 150,
+    "max_epochs": 60,
+    "exploration": 0.03,
     "planner": "cem",
     "planner_kwargs": {"candidates": 50, "horizon": 6, "iterations": 3},
 }
@@ -78,6 +79,7 @@ _GRBAL: dict[str, dict[str, Any]] = {
     },
     "quick": {
         **_SMALL_MPC,
+        "inner_learning_rate": 0.1,
         "policy_kwargs": {"hidden": [64, 64], "reward_hidden": [64, 64]},
     },
     "tiny": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +63,8 @@ class StackedMLP(nn.Module):
         """Map (n, batch, in) or, the same input for all, (batch, in) to (n, batch, out)."""
         if x.dim() == 2:
             x = x.expand(self.n, *x.shape)
-        return self.run([p for layer in self.layers for p in (layer.weight, layer.bias)], x)
+        own = [cast(Tensor, p) for layer in self.layers for p in (layer.weight, layer.bias)]
+        return self.run(own, x)
 
     def run(self, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
         """The same layers with other parameters, such as adapted ones of m networks.

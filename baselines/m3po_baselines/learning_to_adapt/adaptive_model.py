@@ -71,6 +71,7 @@ class AdaptiveModel(nn.Module):
         action_dim: Width of actions.
         hidden: Hidden widths of the dynamics.
         reward_hidden: Hidden widths of reward and termination.
+        activation: ``relu`` or ``silu``.
         context: Width of what an adaptation rule adds to the inputs of dynamics and reward.
     """
 
@@ -83,6 +84,7 @@ class AdaptiveModel(nn.Module):
         action_dim: int,
         hidden: Sequence[int] = (512, 512, 512),
         reward_hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
         context: int = 0,
     ) -> None:
         super().__init__()
@@ -90,8 +92,8 @@ class AdaptiveModel(nn.Module):
         self.obs_norm, self.delta_norm = Normalizer(obs_dim), Normalizer(obs_dim)
         self.reward_norm = Normalizer(1)
         step = 2 * obs_dim + action_dim
-        self.dynamics = StackedMLP(1, obs_dim + action_dim + context, hidden, obs_dim)
-        self.reward = StackedMLP(1, step + context, reward_hidden, 1)
+        self.dynamics = StackedMLP(1, obs_dim + action_dim + context, hidden, obs_dim, activation)
+        self.reward = StackedMLP(1, step + context, reward_hidden, 1, activation)
         self.termination = StackedMLP(1, step, reward_hidden, 1)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("terminates", torch.zeros((), dtype=torch.bool))

@@ -51,7 +51,7 @@ class MPCPolicy(BasePolicy):
     """Plans with the model as the memory adapts it.
 
     ``predict``'s ``state`` is (what the model remembers ..., previous observations, steps since
-    the start), arrays with one row per env.
+    the start, action held, steps to hold it), arrays with one row per env.
 
     Args:
         observation_space: With the history columns.
@@ -62,6 +62,7 @@ class MPCPolicy(BasePolicy):
         planner: Searches for plans.
         obs_columns: The columns that the model predicts.
         draw_seed: Plans of deterministic predictions are a function of it and of the step.
+        exploration: See ``AdaptiveMPC``.
         given_reward: The env's reward function, if it need not be predicted.
     """
 
@@ -75,12 +76,13 @@ class MPCPolicy(BasePolicy):
         planner: Planner,
         obs_columns: NDArray[np.int64],
         draw_seed: int,
+        exploration: float = 0.0,
         given_reward: GivenReward | None = None,
     ) -> None:
         super().__init__(observation_space, action_space, squash_output=True)
         self.layout, self.model, self.planner = layout, model, planner
         self.obs_columns, self.draw_seed = obs_columns, draw_seed
-        self.given_reward = given_reward
+        self.exploration, self.given_reward = exploration, given_reward
         self._action_columns = layout.columns(PREVIOUS_ACTION)
         self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
         self._first_column = int(layout.columns(FIRST_STEP)[0])
@@ -120,14 +122,19 @@ class MPCPolicy(BasePolicy):
                 "the wrapper m3po_bench.wrappers.PreviousActionReward"
             )
         with torch.no_grad():
-            memory, base, steps = self._remember(obs, state, episode_start)
+            memory, base, (steps, held, hold) = self._remember(obs, state, episode_start)
             seeds = [
                 (self.draw_seed << 24) + step if deterministic else None for step in steps.tolist()
             ]
             plan = self._plan(memory, obs, base, seeds)
+            if not deterministic and self.exploration > 0.0:
+                begins = (hold == 0) & (torch.rand(len(obs)) < self.exploration)
+                held = torch.where(begins[:, None], 2.0 * torch.rand_like(plan) - 1.0, held)
+                hold = torch.where(begins, self.planner.horizon, hold)
+                plan = torch.where((hold > 0)[:, None], held, plan)
         action = self.unscale_action(plan.numpy())
-        new_state = (*(x.numpy() for x in memory), base.numpy(), steps.numpy())
-        return (action[0] if single else action), new_state
+        carried = (*memory, base, steps, held, hold)
+        return (action[0] if single else action), tuple(x.numpy() for x in carried)
 
     def _plan(
         self, memory: Memory, obs: Array, base: Tensor, seeds: Sequence[int | None]
@@ -144,29 +151,36 @@ class MPCPolicy(BasePolicy):
 
     def _remember(
         self, obs: Array, state: tuple[Array, ...] | None, episode_start: Array | None
-    ) -> tuple[Memory, Tensor, Tensor]:
-        """Memories with the last transition taken in, bare observations, steps since the start."""
+    ) -> tuple[Memory, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Memories with the last transition taken in, bare observations, and the state's rest."""
+        n = len(obs)
         base = torch.from_numpy(obs[:, self.obs_columns])
-        empty, zeros = self.model.empty(len(obs)), torch.zeros(len(obs), dtype=torch.int64)
+        zeros = torch.zeros(n, dtype=torch.int64)
+        empty: Memory = (
+            *self.model.empty(n),
+            zeros,
+            torch.zeros(n, len(self._action_columns)),
+            zeros,
+        )
         if state is None:
-            return empty, base, zeros
-        *old, previous, steps = (torch.as_tensor(np.asarray(x)) for x in state)
-        # An inner episode of a trial begins: no transition led here, memory stays as it is.
-        happened = torch.from_numpy(obs[:, self._first_column] < 0.5)
+            return empty[:-3], base, (empty[-3], empty[-2], empty[-1])
+        *old, previous, steps, held, hold = (torch.as_tensor(np.asarray(x)) for x in state)
         last = Observed(
             obs=previous,
             action=torch.from_numpy(self.scale_action(obs[:, self._action_columns])),
             reward=torch.from_numpy(obs[:, self._reward_column]),
             next_obs=base,
-            terminated=torch.zeros(len(obs)),
-            weight=torch.ones(len(obs)),
+            terminated=torch.zeros(n),
+            weight=torch.ones(n),
         )
+        # An inner episode of a trial begins: no transition led here, memory stays as it is.
+        happened = torch.from_numpy(obs[:, self._first_column] < 0.5)
         memory = keep_where(happened, self.model.remember(tuple(old), last), tuple(old))
-        steps = steps + 1
+        carried: Memory = (*memory, steps + 1, held, (hold - 1).clamp(min=0))
         if episode_start is not None:
             starts = torch.from_numpy(np.array(episode_start, dtype=bool))
-            memory, steps = keep_where(starts, empty, memory), torch.where(starts, zeros, steps)
-        return memory, base, steps
+            carried = keep_where(starts, empty, carried)
+        return carried[:-3], base, (carried[-3], carried[-2], carried[-1])
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
         """Actions for empty memories."""
@@ -188,6 +202,8 @@ class AdaptiveMPC(MetaAlgorithm):
         persistence: Of the rolling validation loss that ends a fit early; see ``ModelFitter``.
         planner: ``"random_shooting"`` or ``"cem"``.
         planner_kwargs: Its arguments; see ``common.planners``.
+        exploration: Probability, in each collected step, that one random action is now held for
+            the length of a plan. What is near where the plans lead is all that is seen otherwise.
         reward_source: ``"learnt"``: the model predicts the reward and adapts the prediction;
             ``"env"``: the planner is given the env's reward function (``GivenReward``).
         policy_kwargs: Passed to the model; see ``AdaptiveModel`` and its subclasses.
@@ -218,6 +234,7 @@ class AdaptiveMPC(MetaAlgorithm):
         persistence: float = 0.99,
         planner: str = "random_shooting",
         planner_kwargs: Mapping[str, Any] | None = None,
+        exploration: float = 0.0,
         reward_source: str = "learnt",
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -230,7 +247,7 @@ class AdaptiveMPC(MetaAlgorithm):
         self.buffer_size, self.fit_every = buffer_size, fit_every
         self.batch_size, self.max_epochs, self.persistence = batch_size, max_epochs, persistence
         self.planner, self.planner_kwargs = planner, dict(planner_kwargs or {})
-        self.reward_source = reward_source
+        self.exploration, self.reward_source = exploration, reward_source
         if str(device) not in ("cpu", "auto"):
             raise ValueError(
                 f"device={device!r}: {type(self).__name__} runs on the CPU, "
@@ -241,6 +258,8 @@ class AdaptiveMPC(MetaAlgorithm):
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
         if not 0.0 <= persistence < 1.0:
             raise ValueError(f"persistence={persistence}: expected a share in [0, 1)")
+        if not 0.0 <= exploration <= 1.0:
+            raise ValueError(f"exploration={exploration}: expected a probability")
         if planner not in PLANNERS:
             raise unknown_name("planner", planner, PLANNERS)
         if reward_source not in REWARD_SOURCES:
@@ -276,6 +295,7 @@ class AdaptiveMPC(MetaAlgorithm):
             planner=PLANNERS[self.planner](**self.planner_kwargs),
             obs_columns=columns,
             draw_seed=self.seed or 0,
+            exploration=self.exploration,
             given_reward=given,
         )
         self.replay_buffer = SequenceReplay(
