@@ -64,37 +64,26 @@ class Heads(NamedTuple):
 
 
 class AdaptiveModel(nn.Module):
-    """Networks for dynamics, reward and, once one has been seen, termination.
+    """Predicts dynamics, reward and, once one has been seen, termination.
+
+    A subclass brings the networks of dynamics and reward; when episodes end does not depend on
+    the task.
 
     Args:
         obs_dim: Width of observations, without the history columns.
         action_dim: Width of actions.
-        hidden: Hidden widths of the dynamics.
-        reward_hidden: Hidden widths of reward and termination.
-        activation: ``relu`` or ``silu``.
-        context: Width of what an adaptation rule adds to the inputs of dynamics and reward.
+        termination_hidden: Hidden widths of the network that predicts the end of episodes.
     """
 
     fitted: Tensor
     terminates: Tensor
 
-    def __init__(
-        self,
-        obs_dim: int,
-        action_dim: int,
-        hidden: Sequence[int] = (512, 512, 512),
-        reward_hidden: Sequence[int] = (256, 256),
-        activation: str = "relu",
-        context: int = 0,
-    ) -> None:
+    def __init__(self, obs_dim: int, action_dim: int, termination_hidden: Sequence[int]) -> None:
         super().__init__()
         self.obs_dim, self.action_dim = obs_dim, action_dim
         self.obs_norm, self.delta_norm = Normalizer(obs_dim), Normalizer(obs_dim)
         self.reward_norm = Normalizer(1)
-        step = 2 * obs_dim + action_dim
-        self.dynamics = StackedMLP(1, obs_dim + action_dim + context, hidden, obs_dim, activation)
-        self.reward = StackedMLP(1, step + context, reward_hidden, 1, activation)
-        self.termination = StackedMLP(1, step, reward_hidden, 1)
+        self.termination = StackedMLP(1, 2 * obs_dim + action_dim, termination_hidden, 1)
         self.register_buffer("fitted", torch.zeros((), dtype=torch.bool))
         self.register_buffer("terminates", torch.zeros((), dtype=torch.bool))
 
@@ -121,6 +110,12 @@ class AdaptiveModel(nn.Module):
     @abstractmethod
     def piece(self, data: Observed) -> int:
         """Steps of one piece of a ``batch``."""
+
+    def encoded(self, data: Observed) -> Tensor:
+        """Whole transitions as the input of an encoder, (..., 2 obs_dim + action_dim + 1)."""
+        reward = self.reward_norm(data.reward[..., None])
+        change = self.delta_norm(data.next_obs - data.obs)
+        return torch.cat([self.obs_norm(data.obs), data.action, reward, change], -1)
 
     def errors(self, heads: Heads, data: Observed) -> tuple[Tensor, Tensor]:
         """Squared one-step errors of observation (mean of its columns) and reward, (n, steps).
@@ -182,6 +177,27 @@ class AdaptiveModel(nn.Module):
         self.delta_norm.fit((data.next_obs - data.obs)[there])
         self.reward_norm.fit(data.reward[there][:, None])
         self.terminates.fill_(bool(data.terminated[there].any()))
+
+
+def windows(data: Observed, n: int, before: int, behind: int) -> Observed:
+    """Windows around moments of whole sequences, drawn uniformly: (n, before + behind, ...).
+
+    What lies outside of the sequence has weight 0, so that models learn to adapt on as few
+    transitions as an episode's beginning offers.
+
+    Args:
+        data: Whole sequences, (steps, n_sequences, ...).
+        n: Number of windows.
+        before: Transitions before the moment.
+        behind: Transitions from the moment on.
+    """
+    there = torch.nonzero(data.weight)
+    now, sequence = there[torch.randint(len(there), (n,))].T
+    steps = now[:, None] + torch.arange(-before, behind)
+    inside = (steps >= 0) & (steps < len(data.weight))
+    steps = steps.clamp(0, len(data.weight) - 1)
+    window = Observed(*(x[steps, sequence[:, None]] for x in data))
+    return window._replace(weight=window.weight * inside)
 
 
 def weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:

@@ -12,6 +12,29 @@ theta' = theta - alpha grad L(past)        ``adapted``: one SGD step, for all en
 min over theta of L(future, theta')        ``loss``, differentiated through the inner step
 control with theta'                        ``adaptive_mpc.MPCPolicy``: from theta anew each step
 =========================================  =====================================================
+
+The preset ``default`` has the settings of the authors' code (window 16 + 16, three layers of 512,
+both rates 0.001, ten windows a step, at most 100 epochs, random shooting with 500 candidates and
+horizon 10, fits after every 5,000 env steps).
+
+Known deviations. The reward is predicted, from (o, a, o') by a network of its own, and the inner
+step contains its error; the published planner is given the true reward function, which
+``reward_source="env"`` is, and ``GrBAL-EnvReward`` registers. The published code plans with theta
+until the window is full; here the step is taken on as many transitions as there are, and theta
+is trained for that, with windows that an episode's beginning cuts short. Means and deviations are
+those of all data, not of the newest batch. Validation loss is measured on the same windows after
+every epoch. Once a terminal transition has been seen, a network predicts termination, which ends
+an imagined return; the published envs have none. Optional, off by default: ``exploration``, learnt
+inner rates, the cross-entropy planner (``lite`` and ``quick`` use it).
+
+Where a reward's sign is hidden (``PointFwdBwd``):
+
+* An inner rate of 0.001 is too small to turn the predicted reward around; 0.1 does it in one step.
+* What the inner step says about states on the other side of those it has seen, it has to learn
+  from windows that contain both. Plans alone do not lead there: without ``exploration`` the agent
+  that was wrong about the direction comes to rest. ``quick`` explores.
+* Measured along the agent's own episodes, the error before the inner step can look small: who
+  runs in the right direction earns what the speed alone foretells.
 """
 
 from __future__ import annotations
@@ -29,8 +52,10 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     Memory,
     Observed,
     weighted_mean,
+    windows,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+from m3po_bench.common.networks import StackedMLP
 
 
 class GradientModel(AdaptiveModel):
@@ -47,7 +72,9 @@ class GradientModel(AdaptiveModel):
         learn_inner_rate: Learn one inner rate per weight matrix and bias.
         support: Transitions K that are remembered.
         query: Transitions M behind them on which the adapted model is judged.
-        **kwargs: See ``AdaptiveModel``.
+        hidden: Hidden widths of the dynamics.
+        reward_hidden: Hidden widths of reward and termination.
+        activation: ``relu`` or ``silu``.
     """
 
     def __init__(
@@ -59,9 +86,14 @@ class GradientModel(AdaptiveModel):
         learn_inner_rate: bool,
         support: int,
         query: int,
-        **kwargs: Any,
+        hidden: Sequence[int] = (512, 512, 512),
+        reward_hidden: Sequence[int] = (256, 256),
+        activation: str = "relu",
     ) -> None:
-        super().__init__(obs_dim, action_dim, **kwargs)
+        super().__init__(obs_dim, action_dim, reward_hidden)
+        step = obs_dim + action_dim
+        self.dynamics = StackedMLP(1, step, hidden, obs_dim, activation)
+        self.reward = StackedMLP(1, step + obs_dim, reward_hidden, 1, activation)
         self.adapt, self.support, self.query = adapt, support, query
         n_rates = len(self._theta())
         self.log_rates = nn.Parameter(
@@ -119,18 +151,8 @@ class GradientModel(AdaptiveModel):
         return self.support + self.query
 
     def batch(self, data: Observed, n: int) -> Observed:
-        """Windows around moments drawn uniformly: up to K transitions before, up to M from it on.
-
-        What lies outside of the sequence has weight 0, so that the model learns to adapt on
-        as few transitions as an episode's beginning offers.
-        """
-        there = torch.nonzero(data.weight)
-        now, sequence = there[torch.randint(len(there), (n,))].T
-        steps = now[:, None] + torch.arange(-self.support, self.query)
-        inside = (steps >= 0) & (steps < len(data.weight))
-        steps = steps.clamp(0, len(data.weight) - 1)
-        window = Observed(*(x[steps, sequence[:, None]] for x in data))
-        return window._replace(weight=window.weight * inside)
+        """Windows of K transitions before a moment and M from it on."""
+        return windows(data, n, self.support, self.query)
 
     def loss(self, batch: Observed) -> Tensor:
         """The adapted model's mean error on the query."""
