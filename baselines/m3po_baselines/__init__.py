@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m3po_baselines.ghp_mdp.ghp_mdp import GHPMDP
     from m3po_baselines.learning_to_adapt.grbal import GrBAL
     from m3po_baselines.learning_to_adapt.rebal import ReBAL
     from m3po_baselines.references import (
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     )
 
 _CLASSES = {
+    "GHPMDP": "m3po_baselines.ghp_mdp.ghp_mdp",
     "GrBAL": "m3po_baselines.learning_to_adapt.grbal",
     "MemorylessSAC": "m3po_baselines.references",
     "OracleSAC": "m3po_baselines.references",
@@ -24,6 +26,7 @@ _CLASSES = {
     "ReBAL": "m3po_baselines.learning_to_adapt.rebal",
 }
 __all__ = [
+    "GHPMDP",
     "GrBAL",
     "MemorylessSAC",
     "OracleSAC",
@@ -89,6 +92,28 @@ _GRBAL: dict[str, dict[str, Any]] = {
         "policy_kwargs": {"hidden": [16], "reward_hidden": [16]},
     },
 }
+_GHP_MDP: dict[str, dict[str, Any]] = {
+    "default": {"fit_every": 1000, "learning_starts": 1000},
+    "lite": {**_CEM, "support": 50, "policy_kwargs": {"ensemble_size": 3}},
+    "quick": {
+        **_SMALL_MPC,
+        "support": 16,
+        "policy_kwargs": {
+            "ensemble_size": 3, "hidden": [64, 64], "reward_hidden": [64, 64],
+            "encoder_hidden": [32, 32],
+        },
+    },
+    "tiny": {
+        **_TINY_MPC,
+        "planner_kwargs": {"candidates": 10, "horizon": 3, "iterations": 1},
+        "support": 4,
+        "query": 4,
+        "policy_kwargs": {
+            "latent_dim": 2, "ensemble_size": 2, "hidden": [16], "reward_hidden": [16],
+            "encoder_hidden": [16],
+        },
+    },
+}  # fmt: skip
 _REBAL: dict[str, dict[str, Any]] = {
     "default": {"learning_rate": 1e-2, "max_epochs": 50},
     "lite": {
@@ -132,10 +157,10 @@ def register() -> None:
         )
     )
     register_agent(AgentSpec("Random", f"{references}:RandomAgent"))
-    _register_learning_to_adapt()
+    _register_adaptive_mpc()
 
 
-def _register_learning_to_adapt() -> None:
+def _register_adaptive_mpc() -> None:
     from m3po_bench.registry import AgentSpec, register_agent
 
     grbal = "m3po_baselines.learning_to_adapt.grbal:GrBAL"
@@ -157,3 +182,6 @@ def _register_learning_to_adapt() -> None:
             paper=_L2A_PAPER,
         )
     )
+    ghp_mdp = "m3po_baselines.ghp_mdp.ghp_mdp:GHPMDP"
+    paper = "Perez et al. 2020, arXiv 2002.03072"
+    register_agent(AgentSpec("GHP-MDP", ghp_mdp, _GHP_MDP, paper=paper))

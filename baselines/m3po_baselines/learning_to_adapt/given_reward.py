@@ -85,7 +85,9 @@ class GivenReward:
         def reward(obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
             rows = (x.flatten(0, 1).double().numpy() for x in (obs, action, next_obs))
             before, act, after = rows
-            tasks = np.repeat(task, obs.shape[1], axis=0)
+            # A model of several members brings every env several times, members first.
+            members = len(obs) // len(task)
+            tasks = np.tile(np.repeat(task, obs.shape[1], axis=0), (members, 1))
             values = self._reward(before[:, :width], act, after[:, :width], tasks)
             return torch.as_tensor(values, dtype=torch.float32).view(obs.shape[:2])
 

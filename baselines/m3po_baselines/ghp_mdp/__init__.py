@@ -1,0 +1,1 @@
+"""Generalized hidden-parameter MDPs: control with a latent-conditioned ensemble (Perez 2020)."""
