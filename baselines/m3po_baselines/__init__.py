@@ -118,6 +118,7 @@ _REBAL: dict[str, dict[str, Any]] = {
     "default": {"learning_rate": 1e-2, "max_epochs": 50},
     "lite": {
         **_CEM,
+        "learning_rate": 3e-3,
         "learning_starts": 1000,
         "fit_every": 1000,
         "policy_kwargs": {
@@ -126,6 +127,7 @@ _REBAL: dict[str, dict[str, Any]] = {
     },
     "quick": {
         **_SMALL_MPC,
+        "learning_rate": 3e-3,
         "policy_kwargs": {
             "hidden": [64, 64], "reward_hidden": [64, 64], "state_dim": 16, "embedding": 32,
         },
