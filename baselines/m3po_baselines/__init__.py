@@ -78,6 +78,8 @@ _GRBAL: dict[str, dict[str, Any]] = {
         **_CEM,
         "learning_starts": 1000,
         "fit_every": 1000,
+        "exploration": 0.01,
+        "inner_learning_rate": 0.03,
         "policy_kwargs": {"hidden": [256, 256, 256], "reward_hidden": [128, 128]},
     },
     "quick": {
@@ -94,7 +96,12 @@ _GRBAL: dict[str, dict[str, Any]] = {
 }
 _GHP_MDP: dict[str, dict[str, Any]] = {
     "default": {"fit_every": 1000, "learning_starts": 1000},
-    "lite": {**_CEM, "support": 50, "policy_kwargs": {"ensemble_size": 3}},
+    "lite": {
+        **_CEM,
+        "exploration": 0.01,
+        "support": 50,
+        "policy_kwargs": {"ensemble_size": 3},
+    },
     "quick": {
         **_SMALL_MPC,
         "support": 16,
@@ -121,6 +128,7 @@ _REBAL: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-3,
         "learning_starts": 1000,
         "fit_every": 1000,
+        "exploration": 0.01,
         "policy_kwargs": {
             "hidden": [256, 256, 256], "reward_hidden": [128, 128], "state_dim": 64,
         },

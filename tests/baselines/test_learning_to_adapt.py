@@ -251,6 +251,21 @@ def test_memory_of_one_env_does_not_touch_its_neighbours(name: str) -> None:
                 np.testing.assert_array_equal(before, after)  # what was passed in stays
 
 
+@pytest.mark.parametrize("name", ["GrBAL", "ReBAL", "GHP-MDP"])
+def test_memory_is_that_of_the_model_as_it_is_after_a_fit(name: str) -> None:
+    model = trained(name, steps=120)  # fits at 50, 100; 20 steps into the second episode
+    remembered = [np.array(x) for x in model._agent_state]
+    model._refresh_memory()
+    for old, same in zip(remembered, model._agent_state, strict=True):
+        np.testing.assert_allclose(old, same, rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        for parameter in model.policy.parameters():
+            parameter.mul_(1.5)
+    model._refresh_memory()
+    changed = not np.allclose(remembered[0], model._agent_state[0])
+    assert changed == (name != "GrBAL")  # GrBAL remembers transitions as they were
+
+
 def test_memory_skips_the_seam_between_inner_episodes() -> None:
     model = trained("GrBAL")
     env = TrialWrapper(gym.make(POINT), 2)

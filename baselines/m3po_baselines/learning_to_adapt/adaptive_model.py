@@ -246,6 +246,16 @@ def adaptation_errors(
     return found
 
 
+@torch.no_grad()
+def recall(model: AdaptiveModel, data: Observed) -> Memory:
+    """What is remembered after sequences, (steps, n, ...); padding and seams are skipped."""
+    memory = model.empty(data.weight.shape[1])
+    for t, there in enumerate(data.weight > 0):
+        new = model.remember(memory, Observed(*(x[t] for x in data)))
+        memory = keep_where(there, new, memory)
+    return memory
+
+
 def keep_where(chosen: Tensor, new: Memory, old: Memory) -> Memory:
     """Row by row the new memory where ``chosen`` says so, else the old one."""
     return tuple(

@@ -25,8 +25,9 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     Observed,
     adaptation_errors,
     keep_where,
+    recall,
 )
-from m3po_baselines.learning_to_adapt.fitting import ModelFitter
+from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
@@ -339,9 +340,17 @@ class AdaptiveMPC(MetaAlgorithm):
         n_steps, logs = self.fitter.fit(self.replay_buffer)
         self._n_updates += n_steps
         self._next_fit = self.num_timesteps + self.fit_every
+        self._refresh_memory()
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for key, value in logs.items():
             self.logger.record(f"train/{key}", value)
+
+    def _refresh_memory(self) -> None:
+        """Remember the running episodes with the model as it is now, not as it was."""
+        assert self._agent_state is not None
+        memory = recall(self.policy.model, running_sequences(self.replay_buffer))
+        rest = self._agent_state[len(memory) :]
+        self._agent_state = (*(x.numpy() for x in memory), *rest)
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """Errors with and without what the model remembers, on held-out episodes.

@@ -97,15 +97,34 @@ class ModelFitter:
 
 def whole_sequences(replay: SequenceReplay) -> tuple[Observed, Observed | None]:
     """All stored sequences side by side, (steps, n, ...): to learn from, and held out."""
+    data, numbers = _side_by_side(replay)
+    held = numbers % HELD_OUT_EVERY == HELD_OUT
+    if held.all() or not held.any():
+        return data, None
+    return (
+        Observed(*(x[:, ~held] for x in data)),
+        Observed(*(x[:, held] for x in data)),
+    )
+
+
+def running_sequences(replay: SequenceReplay) -> Observed:
+    """Each stream's newest sequence without its newest transition, (steps, n_envs, ...)."""
+    data, numbers = _side_by_side(replay)
+    newest = replay.last.sequence
+    columns = torch.stack([torch.nonzero(numbers == number)[0, 0] for number in newest])
+    running = Observed(*(x[:, columns] for x in data))
+    # All that is stored of a sequence comes before its padding.
+    length = (replay.sequences().valid[:, columns]).sum(0)
+    weight = running.weight * (torch.arange(len(running.weight))[:, None] < length - 1)
+    return running._replace(weight=weight)
+
+
+def _side_by_side(replay: SequenceReplay) -> tuple[Observed, Tensor]:
+    """All stored sequences, (steps, n, ...), and the number of each, shape (n,)."""
     sequences = replay.sequences()
     stored = replay.take(sequences.rows)
     weight = (sequences.valid & ~sequences.cut).float()
     data = Observed(
         stored.obs, stored.action, stored.reward, stored.next_obs, stored.terminated, weight
     )
-    held = stored.sequence[0] % HELD_OUT_EVERY == HELD_OUT
-    if held.all() or not held.any():
-        return data, None
-    return tuple(  # type: ignore[return-value]
-        Observed(*(x[:, chosen] for x in data)) for chosen in (~held, held)
-    )
+    return data, stored.sequence[0]
