@@ -69,9 +69,10 @@ def test_an_action_costs_little_more_than_its_matrix_products(
     best = [np.inf, np.inf]
     for _ in range(25):
         for i, action in enumerate((ours, peer)):
-            begin = time.perf_counter()
+            # Processor time: these rounds are long enough to be interrupted on a busy machine.
+            begin = time.process_time()
             action()
-            best[i] = min(best[i], time.perf_counter() - begin)
+            best[i] = min(best[i], time.process_time() - begin)
     benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
     benchmark.extra_info |= {"ratio": best[0] / best[1], "actions_per_second": 1.0 / best[0]}
-    assert best[0] / best[1] < 4.0
+    assert best[0] / best[1] < 2.5
