@@ -194,7 +194,9 @@ def test_fitting_stops_once_the_rolling_validation_loss_rises(
         return fitter.fit(hidden_signs(8, steps=10))[1]["epochs"]
 
     assert epochs(1.0, 0.9, 0.8, 0.7, 0.6, 0.5) == 6  # all that are allowed
-    assert epochs(1.0, 0.5, 0.8, 9.0) == 4  # rolling: 1.5, 1, 0.9, then above
+    assert epochs(-0.1, -0.2, -0.3, -0.4, -0.5, -0.6) == 6
+    assert epochs(1.0, 0.5, 0.8, 9.0) == 4  # rolling: 1.25, 0.875, 0.8375, then above
+    assert epochs(-1.0, -1.1, -0.5) == 3  # rolling: -0.75, -0.925, then above
 
 
 def test_a_return_ends_with_the_episode_and_takes_the_given_reward() -> None:

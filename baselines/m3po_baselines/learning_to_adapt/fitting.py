@@ -65,11 +65,10 @@ class ModelFitter:
             if held_out is None:
                 continue
             loss = self._validation_loss(judged)
-            # The first loss counts more, so that the average falls before it can rise.
-            rolling = (
-                1.5 * loss if epochs == 1
-                else self.persistence * rolling + (1.0 - self.persistence) * loss
-            )  # fmt: skip
+            # It starts above the first loss, so that it falls before it can rise.
+            first = loss + 0.5 * abs(loss)
+            rolling = self.persistence * (first if epochs == 1 else rolling)
+            rolling += (1.0 - self.persistence) * loss
             if rolling > best:
                 break
             best = rolling
