@@ -1,4 +1,7 @@
-"""Baselines and references with SB3's face, registered by string; no agent is imported here."""
+"""Baselines and references with SB3's face, registered by string; no agent is imported here.
+
+A family of agents is a package; its ``AGENTS`` name its classes, presets and papers.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m3po_baselines.ghp_mdp.ghp_mdp import GHPMDP
+    from m3po_baselines.learning_to_adapt.grbal import GrBAL
+    from m3po_baselines.learning_to_adapt.rebal import ReBAL
     from m3po_baselines.maml.maml import MAML
     from m3po_baselines.maml.promp import ProMP
     from m3po_baselines.references import (
@@ -17,6 +23,8 @@ if TYPE_CHECKING:
     from m3po_baselines.rl2.rl2 import RL2
 
 _CLASSES = {
+    "GHPMDP": "m3po_baselines.ghp_mdp.ghp_mdp",
+    "GrBAL": "m3po_baselines.learning_to_adapt.grbal",
     "MAML": "m3po_baselines.maml.maml",
     "MemorylessSAC": "m3po_baselines.references",
     "OracleSAC": "m3po_baselines.references",
@@ -24,11 +32,13 @@ _CLASSES = {
     "ProMP": "m3po_baselines.maml.promp",
     "RL2": "m3po_baselines.rl2.rl2",
     "RandomAgent": "m3po_baselines.references",
+    "ReBAL": "m3po_baselines.learning_to_adapt.rebal",
 }
 __all__ = [
-    "MAML", "RL2", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "ProMP", "RandomAgent",
-    "register",
+    "GHPMDP", "MAML", "RL2", "GrBAL", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "ProMP",
+    "RandomAgent", "ReBAL", "register",
 ]  # fmt: skip
+_FAMILIES = ("maml", "rl2", "learning_to_adapt", "ghp_mdp")
 
 
 def __getattr__(name: str) -> Any:
@@ -50,44 +60,6 @@ _SMALL_SAC = {
     },
     "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
 }
-_META_POLICY_GRADIENT: dict[str, dict[str, Any]] = {
-    # For few steps: phases that are part of an episode, larger inner steps, less noisy advantages,
-    # and a deviation that lasts, since adaptation lives on it.
-    "lite": {
-        "n_tasks": 10, "n_steps": 100, "n_envs": 10, "inner_learning_rate": 0.5,
-        "gae_lambda": 0.7, "baseline_ridge": 1.0, "adapt_every": 50, "adapt_window": 200,
-        "policy_kwargs": {
-            "net_arch": [100, 100], "activation": "relu", "min_std": 0.3, "action_scale": 1.0,
-        },
-    },
-    "quick": {
-        "n_tasks": 10, "n_steps": 25, "n_envs": 10, "inner_learning_rate": 1.0,
-        "gae_lambda": 0.7, "baseline_ridge": 1.0, "adapt_every": 25, "adapt_window": 100,
-        "policy_kwargs": {
-            "net_arch": [100, 100], "activation": "relu", "min_std": 0.3, "action_scale": 1.0,
-        },
-    },
-    "tiny": {
-        "n_tasks": 2, "n_steps": 25, "n_envs": 1, "adapt_every": 10, "adapt_window": 20,
-        "policy_kwargs": {"net_arch": [8]},
-    },
-}  # fmt: skip
-_RECURRENT_PPO: dict[str, dict[str, Any]] = {
-    # One minibatch a rollout: an LSTM's update costs what its longest sequence does, however many.
-    "lite": {
-        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 2000, "n_epochs": 8,
-        "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
-    },
-    "quick": {
-        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 500, "n_epochs": 10,
-        "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
-    },
-    "tiny": {
-        "n_steps": 10, "batch_size": 10, "n_epochs": 1,
-        "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
-    },
-}  # fmt: skip
-_RL2_ENVS = {"default": 100, "lite": 20, "quick": 5, "tiny": 1}
 
 
 def register() -> None:
@@ -108,41 +80,6 @@ def register() -> None:
         )
     )
     register_agent(AgentSpec("Random", f"{references}:RandomAgent"))
-    for name, module, paper in (
-        ("MAML", "maml", "Finn et al. 2017, arXiv 1703.03400"),
-        ("ProMP", "promp", "Rothfuss et al. 2019, arXiv 1810.06784"),
-    ):
-        register_agent(
-            AgentSpec(
-                name,
-                f"m3po_baselines.maml.{module}:{name}",
-                _META_POLICY_GRADIENT,
-                privileges=("chooses the training task",),
-                paper=paper,
-            )
-        )
-    register_agent(
-        AgentSpec(
-            "RL2",
-            "m3po_baselines.rl2.rl2:RL2",
-            {
-                preset: {**_RECURRENT_PPO.get(preset, {}), "n_envs": n_envs, "device": "cpu"}
-                for preset, n_envs in _RL2_ENVS.items()
-            },
-            paper="Duan et al. 2016, arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763",
-        )
-    )
-    register_agent(
-        AgentSpec(
-            "RecurrentPPO",
-            "sb3_contrib:RecurrentPPO",
-            {
-                "default": {"policy": "MlpLstmPolicy", "device": "cpu"},
-                # In its one env as many steps a rollout as RL2 takes in all of its own.
-                "lite": {**_RECURRENT_PPO["lite"], "n_steps": 2000},
-                "quick": {**_RECURRENT_PPO["quick"], "n_steps": 500},
-                "tiny": _RECURRENT_PPO["tiny"],
-            },
-            paper="Schulman et al. 2017, arXiv 1707.06347, with an LSTM",
-        )
-    )
+    for family in _FAMILIES:
+        for spec in import_module(f"m3po_baselines.{family}").AGENTS:
+            register_agent(spec)

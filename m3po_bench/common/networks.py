@@ -63,12 +63,28 @@ class StackedMLP(nn.Module):
         """Map (n, batch, in) or, the same input for all, (batch, in) to (n, batch, out)."""
         if x.dim() == 2:
             x = x.expand(self.n, *x.shape)
-        for layer in self.layers[:-1]:
-            x = layer(x)
-            if self._layer_norm:
-                x = F.layer_norm(x, x.shape[-1:])
-            x = self._activation(x)
-        return cast(Tensor, self.layers[-1](x))
+        own = [cast(Tensor, p) for layer in self.layers for p in (layer.weight, layer.bias)]
+        return self.run(own, x)
+
+    def run(self, parameters: Sequence[Tensor], x: Tensor) -> Tensor:
+        """The same layers with other parameters, such as adapted ones of m networks.
+
+        Args:
+            parameters: As ``self.parameters()`` gives them: a weight of shape (m, in, out) and a
+                bias of shape (m, 1, out) for each layer.
+            x: Shape (m, batch, in).
+
+        Returns:
+            Shape (m, batch, out).
+        """
+        last = len(parameters) - 2
+        for i in range(0, len(parameters), 2):
+            x = torch.baddbmm(parameters[i + 1], x, parameters[i])
+            if i < last:
+                if self._layer_norm:
+                    x = F.layer_norm(x, x.shape[-1:])
+                x = self._activation(x)
+        return x
 
 
 def mlp(in_features: int, hidden: Sequence[int], out_features: int) -> nn.Sequential:

@@ -1,1 +1,44 @@
 """Meta-policies that adapt by a gradient step: MAML with a trust region, and ProMP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from m3po_bench.registry import AgentSpec
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    # For few steps: phases that are part of an episode, larger inner steps, less noisy advantages,
+    # and a deviation that lasts, since adaptation lives on it.
+    "lite": {
+        "n_tasks": 10, "n_steps": 100, "n_envs": 10, "inner_learning_rate": 0.5,
+        "gae_lambda": 0.7, "baseline_ridge": 1.0, "adapt_every": 50, "adapt_window": 200,
+        "policy_kwargs": {
+            "net_arch": [100, 100], "activation": "relu", "min_std": 0.3, "action_scale": 1.0,
+        },
+    },
+    "quick": {
+        "n_tasks": 10, "n_steps": 25, "n_envs": 10, "inner_learning_rate": 1.0,
+        "gae_lambda": 0.7, "baseline_ridge": 1.0, "adapt_every": 25, "adapt_window": 100,
+        "policy_kwargs": {
+            "net_arch": [100, 100], "activation": "relu", "min_std": 0.3, "action_scale": 1.0,
+        },
+    },
+    "tiny": {
+        "n_tasks": 2, "n_steps": 25, "n_envs": 1, "adapt_every": 10, "adapt_window": 20,
+        "policy_kwargs": {"net_arch": [8]},
+    },
+}  # fmt: skip
+
+AGENTS = tuple(
+    AgentSpec(
+        name,
+        f"m3po_baselines.maml.{module}:{name}",
+        _PRESETS,
+        privileges=("chooses its training tasks",),
+        paper=paper,
+    )
+    for name, module, paper in (
+        ("MAML", "maml", "Finn et al. 2017, arXiv 1703.03400"),
+        ("ProMP", "promp", "Rothfuss et al. 2019, arXiv 1810.06784"),
+    )
+)

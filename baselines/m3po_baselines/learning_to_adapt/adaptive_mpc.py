@@ -1,0 +1,388 @@
+"""One adaptive model-predictive controller, for every rule of adaptation.
+
+At each step the last transition enters the memory, the memory adapts the model, and a planner
+searches the adapted model for the best sequence of actions, of which the first is taken.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from torch import Tensor
+
+from m3po_baselines.learning_to_adapt.adaptive_model import (
+    AdaptiveModel,
+    Memory,
+    Observed,
+    adaptation_errors,
+    keep_where,
+    recall,
+)
+from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequences
+from m3po_baselines.learning_to_adapt.given_reward import GivenReward
+from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
+from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
+from m3po_bench.common.sequence_replay import SequenceReplay
+from m3po_bench.registry import unknown_name
+from m3po_bench.wrappers import (
+    FIRST_STEP,
+    HISTORY_BLOCKS,
+    PREVIOUS_ACTION,
+    PREVIOUS_REWARD,
+    TASK,
+    ObservationLayout,
+)
+
+Array = NDArray[Any]
+
+PLANNERS: dict[str, type[Any]] = {"random_shooting": RandomShooting, "cem": CrossEntropy}
+REWARD_SOURCES = ("learnt", "env")
+
+
+class MPCPolicy(BasePolicy):
+    """Plans with the model as the memory adapts it.
+
+    ``predict``'s ``state`` is (what the model remembers ..., previous observations, steps since
+    the start, action held, steps to hold it), arrays with one row per env.
+
+    Args:
+        observation_space: With the history columns.
+        action_space: A flat Box; plans are made in [-1, 1].
+        lr_schedule: Not used here, SB3 passes it.
+        layout: Which columns of the observation are which.
+        model: The adaptive model.
+        planner: Searches for plans.
+        obs_columns: The columns that the model predicts.
+        draw_seed: Plans of deterministic predictions are a function of it and of the step.
+        exploration: See ``AdaptiveMPC``.
+        given_reward: The env's reward function, if it need not be predicted.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        lr_schedule: Schedule,
+        layout: ObservationLayout,
+        model: AdaptiveModel,
+        planner: Planner,
+        obs_columns: NDArray[np.int64],
+        draw_seed: int,
+        exploration: float = 0.0,
+        given_reward: GivenReward | None = None,
+    ) -> None:
+        super().__init__(observation_space, action_space, squash_output=True)
+        self.layout, self.model, self.planner = layout, model, planner
+        self.obs_columns, self.draw_seed = obs_columns, draw_seed
+        self.exploration, self.given_reward = exploration, given_reward
+        self._action_columns = layout.columns(PREVIOUS_ACTION)
+        self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
+        self._first_column = int(layout.columns(FIRST_STEP)[0])
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        return torch.as_tensor(self.predict(observation.numpy(), deterministic=deterministic)[0])
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: tuple[Array, ...] | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """First actions of the best plans; see ``BaseAlgorithm.predict``.
+
+        Args:
+            observation: Shape (width,) or (n, width), history columns included.
+            state: What the last call returned; None for empty memories.
+            episode_start: Where memory begins anew, shape (n,).
+            deterministic: Whether the planner's draws are a function of seed and step; otherwise
+                they come from torch's global generator.
+
+        Returns:
+            Actions in the env's range, and the state to pass next time.
+
+        Raises:
+            ValueError: If the observation has not the width that the agent was trained on.
+        """
+        obs = np.asarray(observation, dtype=np.float32)
+        single = obs.ndim == 1
+        obs = np.atleast_2d(obs)
+        if obs.shape[1] != self.layout.width:
+            raise ValueError(
+                f"an observation of {obs.shape[1]} columns, expected {self.layout.width}: "
+                f"{dict(self.layout.blocks)}; an env that is not registered by m3po_bench needs "
+                "the wrapper m3po_bench.wrappers.PreviousActionReward"
+            )
+        with torch.no_grad():
+            memory, base, (steps, held, hold) = self._remember(obs, state, episode_start)
+            seeds = [
+                (self.draw_seed << 24) + step if deterministic else None for step in steps.tolist()
+            ]
+            plan = self._plan(memory, obs, base, seeds)
+            if not deterministic and self.exploration > 0.0:
+                begins = (hold == 0) & (torch.rand(len(obs)) < self.exploration)
+                held = torch.where(begins[:, None], 2.0 * torch.rand_like(plan) - 1.0, held)
+                hold = torch.where(begins, self.planner.horizon, hold)
+                plan = torch.where((hold > 0)[:, None], held, plan)
+        action = self.unscale_action(plan.numpy())
+        carried = (*memory, base, steps, held, hold)
+        return (action[0] if single else action), tuple(x.numpy() for x in carried)
+
+    def _plan(
+        self, memory: Memory, obs: Array, base: Tensor, seeds: Sequence[int | None]
+    ) -> Tensor:
+        action_dim = len(self._action_columns)
+        if not self.model.fitted:  # imagined returns mean nothing yet
+            return RandomShooting(1, 1).draws(action_dim, seeds)[:, 0, 0]
+        heads = self.model.adapted(memory)
+        given = None if self.given_reward is None else self.given_reward.of(obs)
+        return self.planner.plan(
+            lambda plans: self.model.returns(heads, base, plans, given),
+            self.planner.draws(action_dim, seeds),
+        )
+
+    def _remember(
+        self, obs: Array, state: tuple[Array, ...] | None, episode_start: Array | None
+    ) -> tuple[Memory, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Memories with the last transition taken in, bare observations, and the state's rest."""
+        n = len(obs)
+        base = torch.from_numpy(obs[:, self.obs_columns])
+        zeros = torch.zeros(n, dtype=torch.int64)
+        empty: Memory = (
+            *self.model.empty(n),
+            zeros,
+            torch.zeros(n, len(self._action_columns)),
+            zeros,
+        )
+        if state is None:
+            return empty[:-3], base, (empty[-3], empty[-2], empty[-1])
+        *old, previous, steps, held, hold = (torch.as_tensor(np.asarray(x)) for x in state)
+        last = Observed(
+            obs=previous,
+            action=torch.from_numpy(self.scale_action(obs[:, self._action_columns])),
+            reward=torch.from_numpy(obs[:, self._reward_column]),
+            next_obs=base,
+            terminated=torch.zeros(n),
+            weight=torch.ones(n),
+        )
+        # An inner episode of a trial begins: no transition led here, memory stays as it is.
+        happened = torch.from_numpy(obs[:, self._first_column] < 0.5)
+        memory = keep_where(happened, self.model.remember(tuple(old), last), tuple(old))
+        carried: Memory = (*memory, steps + 1, held, (hold - 1).clamp(min=0))
+        if episode_start is not None:
+            starts = torch.from_numpy(np.array(episode_start, dtype=bool))
+            carried = keep_where(starts, empty, carried)
+        return carried[:-3], base, (carried[-3], carried[-2], carried[-1])
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions for empty memories."""
+        return self._predict(obs, deterministic)
+
+
+class AdaptiveMPC(MetaAlgorithm):
+    """Collects with its own plans and refits its model to all data; a rule adapts the model.
+
+    Args:
+        policy: ``"MlpPolicy"`` or a subclass of ``MPCPolicy``.
+        env: See ``MetaAlgorithm``.
+        learning_rate: Of the model.
+        buffer_size: Env steps kept.
+        learning_starts: Env steps with random actions before the first fit.
+        fit_every: Env steps between two fits.
+        batch_size: Pieces of sequences per gradient step.
+        max_epochs: Most passes over the data in a fit.
+        persistence: Of the rolling validation loss that ends a fit early; see ``ModelFitter``.
+        planner: ``"random_shooting"`` or ``"cem"``.
+        planner_kwargs: Its arguments; see ``common.planners``.
+        exploration: Probability, in each collected step, that one random action is now held for
+            the length of a plan. What is near where the plans lead is all that is seen otherwise.
+        reward_source: ``"learnt"``: the model predicts the reward and adapts the prediction;
+            ``"env"``: the planner is given the env's reward function (``GivenReward``).
+        policy_kwargs: Passed to the model; see ``AdaptiveModel`` and its subclasses.
+        stats_window_size: See ``MetaAlgorithm``.
+        tensorboard_log: See ``MetaAlgorithm``.
+        verbose: See ``MetaAlgorithm``.
+        seed: See ``MetaAlgorithm``.
+        device: ``"cpu"``; ``"auto"`` means the same.
+        _init_setup_model: See ``MetaAlgorithm``.
+
+    Raises:
+        ValueError: If an argument is out of its range; the message names it.
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MPCPolicy}
+    policy: MPCPolicy
+
+    def __init__(
+        self,
+        policy: str | type[MPCPolicy],
+        env: GymEnv | str | None,
+        learning_rate: float | Schedule = 1e-3,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 5000,
+        fit_every: int = 5000,
+        batch_size: int = 10,
+        max_epochs: int = 100,
+        persistence: float = 0.99,
+        planner: str = "random_shooting",
+        planner_kwargs: Mapping[str, Any] | None = None,
+        exploration: float = 0.0,
+        reward_source: str = "learnt",
+        policy_kwargs: dict[str, Any] | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: str = "cpu",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.buffer_size, self.fit_every = buffer_size, fit_every
+        self.batch_size, self.max_epochs, self.persistence = batch_size, max_epochs, persistence
+        self.planner, self.planner_kwargs = planner, dict(planner_kwargs or {})
+        self.exploration, self.reward_source = exploration, reward_source
+        if str(device) not in ("cpu", "auto"):
+            raise ValueError(
+                f"device={device!r}: {type(self).__name__} runs on the CPU, "
+                "expected 'cpu' or 'auto'"
+            )
+        for name in ("buffer_size", "fit_every", "batch_size", "max_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        if not 0.0 <= persistence < 1.0:
+            raise ValueError(f"persistence={persistence}: expected a share in [0, 1)")
+        if not 0.0 <= exploration <= 1.0:
+            raise ValueError(f"exploration={exploration}: expected a probability")
+        if planner not in PLANNERS:
+            raise unknown_name("planner", planner, PLANNERS)
+        if reward_source not in REWARD_SOURCES:
+            raise unknown_name("reward_source", reward_source, REWARD_SOURCES)
+        super().__init__(
+            policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
+            tensorboard_log, verbose, seed, "cpu", _init_setup_model,
+        )  # fmt: skip
+
+    @abstractmethod
+    def _make_model(self, obs_dim: int, action_dim: int, **kwargs: Any) -> AdaptiveModel:
+        """The model, with its rule of adaptation."""
+
+    def _setup_model(self) -> None:
+        assert isinstance(self.action_space, spaces.Box)
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        given: GivenReward | None = None
+        hidden: tuple[str, ...] = HISTORY_BLOCKS
+        if self.reward_source == "env":
+            # The reward function is told the task; the dynamics are not.
+            given, hidden = self._given_reward(), (*HISTORY_BLOCKS, TASK)
+        names = [name for name in self.layout.names if name not in hidden]
+        columns = self.layout.columns(*names)
+        action_dim = int(self.action_space.shape[0])
+        model = self._make_model(len(columns), action_dim, **self.policy_kwargs)
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space,
+            self.action_space,
+            self.lr_schedule,
+            layout=self.layout,
+            model=model,
+            planner=PLANNERS[self.planner](**self.planner_kwargs),
+            obs_columns=columns,
+            draw_seed=self.seed or 0,
+            exploration=self.exploration,
+            given_reward=given,
+        )
+        self.replay_buffer = SequenceReplay(
+            self.n_envs, len(columns), action_dim, 0, self.buffer_size
+        )
+        self.fitter = ModelFitter(
+            model, self.lr_schedule(1.0), self.batch_size, self.max_epochs, self.persistence
+        )
+        self._next_fit = 0
+
+    def _given_reward(self) -> GivenReward:
+        if self.env is not None:
+            self.reward_env = GivenReward.locate(self.env)
+        return GivenReward(*self.reward_env, self.layout)
+
+    def _store(self, step: VecStep) -> None:
+        columns = self.policy.obs_columns
+        self.replay_buffer.add(
+            torch.as_tensor(step.obs[:, columns], dtype=torch.float32),
+            torch.as_tensor(step.action, dtype=torch.float32),
+            torch.as_tensor(step.reward, dtype=torch.float32),
+            torch.as_tensor(step.next_obs[:, columns], dtype=torch.float32),
+            torch.as_tensor(step.terminated, dtype=torch.float32),
+            torch.as_tensor(step.starts),
+            torch.as_tensor(step.cut),
+        )
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        found = super()._setup_learn(*args, **kwargs)
+        if self.num_timesteps == 0:  # steps are counted anew
+            self._next_fit = 0
+        return found
+
+    def train(self) -> None:
+        """Refit the model where that is due; after every env step."""
+        if self.num_timesteps < self._next_fit:
+            return
+        if len(self.replay_buffer) < self.learning_starts:  # a loaded agent without its data
+            return
+        self._update_learning_rate(self.fitter.optimizer)
+        n_steps, logs = self.fitter.fit(self.replay_buffer)
+        self._n_updates += n_steps
+        self._next_fit = self.num_timesteps + self.fit_every
+        self._refresh_memory()
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        for key, value in logs.items():
+            self.logger.record(f"train/{key}", value)
+
+    def _refresh_memory(self) -> None:
+        """Remember the running episodes with the model as it is now, not as it was."""
+        assert self._agent_state is not None
+        memory = recall(self.policy.model, running_sequences(self.replay_buffer))
+        rest = self._agent_state[len(memory) :]
+        self._agent_state = (*(x.numpy() for x in memory), *rest)
+
+    def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
+        """Errors with and without what the model remembers, on held-out episodes.
+
+        Args:
+            episodes: With the attributes of ``leaderboard.evaluation.Episode``.
+
+        Returns:
+            The entries of ``adaptation_errors``, under ``model/``.
+        """
+        longest = max(len(episode.rewards) for episode in episodes)
+
+        def padded(rows: list[Array]) -> Tensor:
+            filled = [np.concatenate([r, np.repeat(r[-1:], longest - len(r), 0)]) for r in rows]
+            return torch.as_tensor(np.stack(filled, 1), dtype=torch.float32)
+
+        columns = self.policy.obs_columns
+        played = Observed(
+            obs=padded([e.observations[:-1, columns] for e in episodes]),
+            action=padded([self.policy.scale_action(e.actions) for e in episodes]),
+            reward=padded([e.rewards for e in episodes]),
+            next_obs=padded([e.observations[1:, columns] for e in episodes]),
+            terminated=torch.zeros(longest, len(episodes)),
+            weight=torch.stack(
+                [(torch.arange(longest) < len(e.rewards)).float() for e in episodes], 1
+            ),
+        )
+        errors = adaptation_errors(self.policy.model, played)
+        return {f"model/{key}": value for key, value in errors.items()}
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "replay_buffer", "fitter"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "fitter.optimizer"], []

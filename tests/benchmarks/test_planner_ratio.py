@@ -1,0 +1,78 @@
+"""Planning through an adapted model against the bare matrix products of the same shapes."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from m3po_baselines import GrBAL
+from m3po_bench import make_agent
+
+CANDIDATES, HORIZON, HIDDEN, REWARD_HIDDEN = 500, 10, (256, 256, 256), (128, 128)
+ENV = "M3PO/HalfCheetahDisabledJoint-v0"
+
+
+@pytest.fixture(scope="module")
+def agent() -> GrBAL:
+    model: GrBAL = make_agent(
+        "GrBAL",
+        ENV,
+        seed=0,
+        learning_starts=200,
+        fit_every=10_000,
+        max_epochs=1,
+        planner_kwargs={"candidates": CANDIDATES, "horizon": HORIZON},
+        policy_kwargs={"hidden": HIDDEN, "reward_hidden": REWARD_HIDDEN},
+    ).learn(210)
+    torch.set_num_threads(1)
+    return model
+
+
+def products(obs_dim: int, action_dim: int) -> list[tuple[Tensor, Tensor]]:
+    """Inputs and weights of every layer that one imagined step of all candidates passes."""
+    shapes = [
+        (obs_dim + action_dim, *HIDDEN, obs_dim),
+        (2 * obs_dim + action_dim, *REWARD_HIDDEN, 1),
+    ]
+    return [
+        (torch.randn(1, CANDIDATES, a), torch.randn(1, a, b))
+        for widths in shapes
+        for a, b in pairwise(widths)
+    ]
+
+
+def test_an_action_costs_little_more_than_its_matrix_products(
+    agent: GrBAL, benchmark: BenchmarkFixture
+) -> None:
+    """Memory, inner step, draws and all of the planning are in ours."""
+    obs, _ = gym.make(ENV).reset(seed=0)
+    state, start = None, np.zeros(1, bool)
+    for _ in range(20):
+        _, state = agent.predict(obs[None], state, start)
+    layers = products(agent.policy.model.obs_dim, agent.policy.model.action_dim)
+
+    def ours() -> None:
+        agent.predict(obs[None], state, start, deterministic=True)
+
+    def peer() -> None:
+        for _ in range(HORIZON):
+            for x, weight in layers:
+                torch.bmm(x, weight)
+
+    best = [np.inf, np.inf]
+    for _ in range(25):
+        for i, action in enumerate((ours, peer)):
+            # Processor time: these rounds are long enough to be interrupted on a busy machine.
+            begin = time.process_time()
+            action()
+            best[i] = min(best[i], time.process_time() - begin)
+    benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
+    benchmark.extra_info |= {"ratio": best[0] / best[1], "actions_per_second": 1.0 / best[0]}
+    assert best[0] / best[1] < 2.5
