@@ -165,13 +165,18 @@ class MetaAlgorithm(BaseAlgorithm):
         callback.on_training_end()
         return self
 
+    def _act(self, obs: Array, starts: Array) -> Array:
+        """Actions to collect with, in the env's range, shape (n_envs, action_dim)."""
+        action, self._agent_state = self.predict(obs, self._agent_state, starts)
+        return action
+
     def _collect_step(self, callback: BaseCallback, log_interval: int | None) -> bool:
         """Step every env once; False if a callback asks to stop."""
         assert self.env is not None
         obs, starts = self._last_obs, self._last_episode_starts
         assert isinstance(obs, np.ndarray)
         assert starts is not None
-        env_action, self._agent_state = self.predict(obs, self._agent_state, starts)
+        env_action = self._act(obs, starts)
         if self.num_timesteps < self.learning_starts:
             env_action = np.stack([self.action_space.sample() for _ in range(self.n_envs)])
         new_obs, rewards, dones, infos = self.env.step(env_action)
