@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from m3po_baselines.pearl.pearl import PEARL
     from m3po_baselines.references import (
         MemorylessSAC,
         OracleSAC,
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
     )
 
 _CLASSES = {
+    "PEARL": "m3po_baselines.pearl.pearl",
     "MemorylessSAC": "m3po_baselines.references",
     "OracleSAC": "m3po_baselines.references",
     "PreviousRewardSAC": "m3po_baselines.references",
     "RandomAgent": "m3po_baselines.references",
 }
-__all__ = ["MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "RandomAgent", "register"]
+__all__ = ["PEARL", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "RandomAgent", "register"]
 
 
 def __getattr__(name: str) -> Any:
@@ -41,6 +43,41 @@ _SMALL_SAC = {
     },
     "tiny": {"policy_kwargs": {"net_arch": [16, 16]}, "learning_starts": 50, "batch_size": 16},
 }
+_PEARL = {
+    "lite": {
+        "n_train_tasks": 20,
+        "initial_steps": 200,
+        "tasks_per_iteration": 2,
+        "prior_steps": 200,
+        "posterior_steps": 200,
+        "updates_per_iteration": 1600,
+    },
+    "quick": {
+        "learning_rate": 1e-3,
+        "gamma": 0.97,
+        "ent_coef": "auto_0.1",
+        "n_train_tasks": 8,
+        "initial_steps": 100,
+        "tasks_per_iteration": 1,
+        "prior_steps": 100,
+        "posterior_steps": 100,
+        "updates_per_iteration": 600,
+        "batch_size": 64,
+        "context_size": 64,
+        "policy_kwargs": {"net_arch": [64, 64], "encoder_arch": [64, 64]},
+    },
+    "tiny": {
+        "initial_steps": 0,
+        "tasks_per_iteration": 1,
+        "prior_steps": 1,
+        "posterior_steps": 0,
+        "updates_per_iteration": 2,
+        "meta_batch": 2,
+        "batch_size": 16,
+        "context_size": 16,
+        "policy_kwargs": {"net_arch": [16, 16], "encoder_arch": [16], "latent_dim": 2},
+    },
+}
 
 
 def register() -> None:
@@ -58,6 +95,15 @@ def register() -> None:
             env_kwargs={"visibility": "oracle"},
             privileges=("sees the task",),
             paper=_SAC_PAPER,
+        )
+    )
+    register_agent(
+        AgentSpec(
+            "PEARL",
+            "m3po_baselines.pearl.pearl:PEARL",
+            _PEARL,
+            privileges=("chooses its training tasks",),
+            paper="Rakelly et al. 2019, arXiv 1903.08254",
         )
     )
     register_agent(AgentSpec("Random", f"{references}:RandomAgent"))
