@@ -16,13 +16,11 @@ class Segment(NamedTuple):
         steps: How many env steps, rounded up to whole episodes.
         from_prior: Whether z is drawn from the prior and the transitions are for the encoder too;
             else from the posterior given what the encoder has of the task.
-        renews: Whether what the encoder has of the task is forgotten first.
     """
 
     task: int
     steps: int
     from_prior: bool
-    renews: bool
 
 
 class CollectionPlan:
@@ -51,7 +49,7 @@ class CollectionPlan:
         self._rng = rng
         self._queue: deque[Segment] = deque()
         if initial_steps > 0:
-            self._queue.extend(Segment(i, initial_steps, True, False) for i in range(n_tasks))
+            self._queue.extend(Segment(i, initial_steps, True) for i in range(n_tasks))
         self._queue.extend(self._iteration())
         self._segment: Segment | None = None
         self._left = 0
@@ -59,9 +57,9 @@ class CollectionPlan:
     def _iteration(self) -> list[Segment]:
         segments = []
         for task in self._rng.integers(self._n_tasks, size=self._tasks_per_iteration).tolist():
-            segments.append(Segment(task, self._prior_steps, True, True))
+            segments.append(Segment(task, self._prior_steps, True))
             if self._posterior_steps > 0:
-                segments.append(Segment(task, self._posterior_steps, False, False))
+                segments.append(Segment(task, self._posterior_steps, False))
         return segments
 
     @property
@@ -69,16 +67,14 @@ class CollectionPlan:
         """Whether the next episode begins a new iteration."""
         return self._segment is not None and self._left <= 0 and not self._queue
 
-    def begin_episode(self) -> tuple[Segment, bool]:
-        """The segment that the next episode belongs to, and whether it is its first."""
-        begins = self._segment is None or self._left <= 0
-        if begins:
+    def begin_episode(self) -> Segment:
+        """The segment that the next episode belongs to."""
+        if self._segment is None or self._left <= 0:
             if not self._queue:
                 self._queue.extend(self._iteration())
             self._segment = self._queue.popleft()
             self._left = self._segment.steps
-        assert self._segment is not None
-        return self._segment, begins
+        return self._segment
 
     def count(self, segment: Segment) -> None:
         """Count an env step of a segment; those of past segments change nothing."""

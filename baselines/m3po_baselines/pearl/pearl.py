@@ -40,6 +40,7 @@ old transitions outvote the new ones for about as long as the old task lasted.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -61,7 +62,7 @@ from m3po_bench.tasks import FiniteTasks, Task
 
 _COUNTS = (
     "n_train_tasks", "tasks_per_iteration", "prior_steps", "updates_per_iteration", "meta_batch",
-    "batch_size", "context_size", "buffer_size",
+    "batch_size", "buffer_size", "encoder_buffer_size",
 )  # fmt: skip
 
 
@@ -85,8 +86,11 @@ class PEARL(MetaAlgorithm):
         updates_per_iteration: Gradient steps at the end of an iteration.
         meta_batch: Tasks per gradient step, drawn with replacement.
         batch_size: Transitions per task and gradient step.
-        context_size: Transitions per task and gradient step from which z is inferred.
-        buffer_size: Transitions kept per task, in either buffer.
+        context_size: Transitions per task and gradient step from which z is inferred; or the
+            smallest and the largest number, between which it is drawn, uniformly in the logarithm.
+        buffer_size: Transitions kept per task in the RL buffer.
+        encoder_buffer_size: Transitions kept per task in the encoder's: its latest ones with z from
+            the prior.
         kl_lambda: Weight of KL(q(z | c) || N(0, I)), which is summed over tasks and dimensions.
         reward_scale: What the critics' rewards are multiplied by; the context's are not.
         tau: Rate of the target critics' moving average.
@@ -124,8 +128,9 @@ class PEARL(MetaAlgorithm):
         updates_per_iteration: int = 2000,
         meta_batch: int = 4,
         batch_size: int = 256,
-        context_size: int = 256,
+        context_size: int | Sequence[int] = 256,
         buffer_size: int = 1_000_000,
+        encoder_buffer_size: int = 1000,
         kl_lambda: float = 0.1,
         reward_scale: float = 5.0,
         tau: float = 0.005,
@@ -147,6 +152,7 @@ class PEARL(MetaAlgorithm):
         self.updates_per_iteration = updates_per_iteration
         self.meta_batch, self.batch_size = meta_batch, batch_size
         self.context_size, self.buffer_size = context_size, buffer_size
+        self.encoder_buffer_size = encoder_buffer_size
         self.kl_lambda, self.reward_scale = kl_lambda, reward_scale
         self.tau, self.gamma = tau, gamma
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
@@ -166,6 +172,16 @@ class PEARL(MetaAlgorithm):
         for name in ("initial_steps", "posterior_steps", "kl_lambda"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 0")
+        sizes = self.context_size
+        self._context_sizes = (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)
+        if (
+            len(self._context_sizes) != 2
+            or not 1 <= self._context_sizes[0] <= self._context_sizes[1]
+        ):
+            raise ValueError(
+                f"context_size={sizes!r}: expected a number, at least 1, or the smallest and the "
+                "largest number"
+            )
         if self.belief_update not in BELIEF_UPDATES:
             raise unknown_name("belief_update", self.belief_update, BELIEF_UPDATES)
 
@@ -183,8 +199,9 @@ class PEARL(MetaAlgorithm):
             belief_update=self.belief_update,
             **self.policy_kwargs,
         )
-        sizes = (len(self.train_tasks), policy.obs_dim, policy.action_dim, self.buffer_size)
-        self.replay_buffer, self.encoder_buffer = TaskReplay(*sizes), TaskReplay(*sizes)
+        widths = (len(self.train_tasks), policy.obs_dim, policy.action_dim)
+        self.replay_buffer = TaskReplay(*widths, self.buffer_size)
+        self.encoder_buffer = TaskReplay(*widths, self.encoder_buffer_size)
         self.plan = CollectionPlan(
             len(self.train_tasks), self.initial_steps, self.tasks_per_iteration,
             self.prior_steps, self.posterior_steps, np.random.default_rng(self.seed),
@@ -252,9 +269,7 @@ class PEARL(MetaAlgorithm):
     def _begin_episode(self, i: int) -> None:
         """Put the i-th env in the task that is due, and choose z for its episode."""
         last = self._segments[i]
-        segment, begins = self.plan.begin_episode()
-        if begins and segment.renews:
-            self.encoder_buffer.clear(segment.task)
+        segment = self.plan.begin_episode()
         if last is None or last.task != segment.task:
             self._force_task(i, self.train_tasks[segment.task])
         self._segments[i] = segment
@@ -263,7 +278,7 @@ class PEARL(MetaAlgorithm):
             return
         task = torch.tensor([segment.task])
         with torch.no_grad():
-            context = self.encoder_buffer.sample(task, self.context_size).context
+            context = self.encoder_buffer.sample(task, self._context_sizes[1]).context
             self._z[i] = self.policy.infer(context).sample()[0]
 
     def _force_task(self, i: int, task: Task | None) -> None:
@@ -325,7 +340,9 @@ class PEARL(MetaAlgorithm):
 
     def _update(self, tasks: Tensor) -> dict[str, Tensor]:
         """One gradient step on a meta-batch of tasks, shape (meta_batch,)."""
-        belief = self.policy.infer(self.encoder_buffer.sample(tasks, self.context_size).context)
+        smallest, largest = self._context_sizes
+        size = round(smallest * (largest / smallest) ** torch.rand(()).item())
+        belief = self.policy.infer(self.encoder_buffer.sample(tasks, size).context)
         z = belief.sample()[:, None].expand(-1, self.batch_size, -1)
         data = self.replay_buffer.sample(tasks, self.batch_size)
         batch = Transitions(

@@ -72,10 +72,6 @@ class TaskReplay:
         self._rows[task, added % self._rows.shape[1]] = row
         self._added[task] += 1
 
-    def clear(self, task: int) -> None:
-        """Forget a task's transitions."""
-        self._added[task] = 0
-
     def sample(self, tasks: Tensor, n: int) -> TaskTransitions:
         """``n`` transitions of each of ``tasks``, uniformly with replacement.
 
