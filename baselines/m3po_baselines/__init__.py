@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from m3po_baselines.learning_to_adapt.rebal import ReBAL
     from m3po_baselines.maml.maml import MAML
     from m3po_baselines.maml.promp import ProMP
+    from m3po_baselines.pearl.pearl import PEARL
     from m3po_baselines.references import (
         MemorylessSAC,
         OracleSAC,
@@ -27,6 +28,7 @@ _CLASSES = {
     "GrBAL": "m3po_baselines.learning_to_adapt.grbal",
     "MAML": "m3po_baselines.maml.maml",
     "MemorylessSAC": "m3po_baselines.references",
+    "PEARL": "m3po_baselines.pearl.pearl",
     "OracleSAC": "m3po_baselines.references",
     "PreviousRewardSAC": "m3po_baselines.references",
     "ProMP": "m3po_baselines.maml.promp",
@@ -35,10 +37,10 @@ _CLASSES = {
     "ReBAL": "m3po_baselines.learning_to_adapt.rebal",
 }
 __all__ = [
-    "GHPMDP", "MAML", "RL2", "GrBAL", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC", "ProMP",
-    "RandomAgent", "ReBAL", "register",
+    "GHPMDP", "MAML", "PEARL", "RL2", "GrBAL", "MemorylessSAC", "OracleSAC", "PreviousRewardSAC",
+    "ProMP", "RandomAgent", "ReBAL", "register",
 ]  # fmt: skip
-_FAMILIES = ("maml", "rl2", "learning_to_adapt", "ghp_mdp")
+_FAMILIES = ("pearl", "maml", "rl2", "learning_to_adapt", "ghp_mdp")
 
 
 def __getattr__(name: str) -> Any:

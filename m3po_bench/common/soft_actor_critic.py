@@ -6,7 +6,7 @@ What the features are is the caller's business: observations, or observations wi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -120,6 +120,8 @@ class SoftActorCritic:
         tau: Rate of the targets' moving average.
         target_entropy: Entropy the temperature is tuned for; None leaves the temperature fixed.
         actor_every: Critic updates per actor update.
+        feature_parameters: What the critics' loss trains beside the critics: the parameters of an
+            encoder that the features come from.
     """
 
     def __init__(
@@ -133,13 +135,15 @@ class SoftActorCritic:
         tau: float,
         target_entropy: float | None,
         actor_every: int = 1,
+        feature_parameters: Iterable[Tensor] = (),
     ) -> None:
         self.actor, self.critics, self.targets = actor, critics, targets
         self.log_alpha, self.target_entropy = log_alpha, target_entropy
         self.gamma, self.tau, self.actor_every = gamma, tau, actor_every
         fused = log_alpha.device.type in ("cpu", "cuda")
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), learning_rate, fused=fused)
-        self.critic_optimizer = torch.optim.Adam(critics.parameters(), learning_rate, fused=fused)
+        learnt_by_critics = [*critics.parameters(), *feature_parameters]
+        self.critic_optimizer = torch.optim.Adam(learnt_by_critics, learning_rate, fused=fused)
         self.alpha_optimizer = torch.optim.Adam([log_alpha], learning_rate, fused=fused)
         self._critic_parameters: list[Tensor] = list(critics.parameters())
         self._target_parameters: list[Tensor] = list(targets.parameters())
@@ -150,16 +154,25 @@ class SoftActorCritic:
         """All three."""
         return [self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer]
 
-    def update(self, batch: Transitions) -> dict[str, Tensor]:
-        """One gradient step on critics, actor and temperature; returns what to log."""
+    def update(self, batch: Transitions, penalty: Tensor | None = None) -> dict[str, Tensor]:
+        """One gradient step on critics, actor and temperature.
+
+        Args:
+            batch: What to learn from; only the critics' loss reaches what its features come from.
+            penalty: Added to the critics' loss, such as one on an encoder of the features.
+
+        Returns:
+            What to log.
+        """
         alpha = self.log_alpha.detach().exp()
         loss_q = critic_loss(self.critics, self.targets, self.actor, batch, self.gamma, alpha)
         self.critic_optimizer.zero_grad()
-        loss_q.backward()  # type: ignore[no-untyped-call]
+        total = loss_q if penalty is None else loss_q + penalty
+        total.backward()  # type: ignore[no-untyped-call]
         self.critic_optimizer.step()
         logs = {"critic_loss": loss_q.detach(), "ent_coef": alpha}
         if self.n_updates % self.actor_every == 0:
-            logs |= self._update_actor(batch.features, alpha)
+            logs |= self._update_actor(batch.features.detach(), alpha)
         with torch.no_grad():
             torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
         self.n_updates += 1
@@ -180,3 +193,32 @@ class SoftActorCritic:
             (-self.log_alpha * (log_prob + self.target_entropy)).sum().backward()  # type: ignore[no-untyped-call]
             self.alpha_optimizer.step()
         return {"actor_loss": loss.detach(), "entropy": -log_prob}
+
+
+def entropy_setting(
+    ent_coef: float | str, target_entropy: float | str, action_dim: int
+) -> tuple[float, float | None]:
+    """Read the temperature as SB3's SAC does.
+
+    Args:
+        ent_coef: A positive number that stays; ``"auto"`` tunes it from 1, ``"auto_0.1"`` from 0.1.
+        target_entropy: ``"auto"`` is minus the number of action dimensions.
+        action_dim: That number.
+
+    Returns:
+        The first temperature, and the entropy it is tuned for; None if it stays.
+
+    Raises:
+        ValueError: If ``ent_coef`` is none of these.
+    """
+    tuned = isinstance(ent_coef, str)
+    try:
+        given = str(ent_coef).removeprefix("auto").lstrip("_") if tuned else ent_coef
+        first = float(given or 1.0)
+    except ValueError:
+        first = -1.0
+    if first <= 0.0 or (tuned and not str(ent_coef).startswith("auto")):
+        raise ValueError(f"ent_coef={ent_coef!r}: expected a positive number, 'auto' or 'auto_0.1'")
+    if not tuned:
+        return first, None
+    return first, -float(action_dim) if target_entropy == "auto" else float(target_entropy)

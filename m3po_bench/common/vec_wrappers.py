@@ -32,6 +32,10 @@ class VecPreviousActionReward(VecEnvWrapper):
     def _append(self, obs: NDArray[Any], tail: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([obs, tail.astype(obs.dtype)], axis=-1)
 
+    def first(self, obs: NDArray[Any], i: int) -> NDArray[Any]:
+        """An observation of the i-th env, with which an episode begins."""
+        return self._append(obs, self._first[i])
+
     def reset(self) -> VecEnvObs:
         """Reset all envs."""
         obs = self.venv.reset()
@@ -54,3 +58,18 @@ class VecPreviousActionReward(VecEnvWrapper):
             )
         tail[dones] = self._first[dones]
         return self._append(obs, tail), rewards, dones, infos
+
+
+def reset_one(env: VecEnv, i: int, options: dict[str, Any]) -> NDArray[Any]:
+    """Reset one of several parallel envs with options, and leave the others as they are.
+
+    Args:
+        env: As the agents of this package wrap it.
+        i: Which one.
+        options: See ``gymnasium.Env.reset``.
+
+    Returns:
+        Its observation with all columns.
+    """
+    obs, _ = env.env_method("reset", options=options, indices=i)[0]
+    return env.first(obs, i) if isinstance(env, VecPreviousActionReward) else np.asarray(obs)

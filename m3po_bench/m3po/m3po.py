@@ -41,7 +41,7 @@ from torch import Tensor
 
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
-from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions
+from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenate
 from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
@@ -199,31 +199,14 @@ class M3PO(MetaAlgorithm):
             model, self.model_learning_rate, self.model_weight_decay,
             self.model_windows, self.model_window_length, self.model_rows,
         )  # fmt: skip
+        temperature, entropy = entropy_setting(self.ent_coef, self.target_entropy, model.action_dim)
+        policy.log_alpha.data.fill_(math.log(temperature))
         self.soft_actor_critic = SoftActorCritic(
             policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
-            self.lr_schedule(1.0), self.gamma, self.tau, self._setup_entropy(), self.actor_every,
+            self.lr_schedule(1.0), self.gamma, self.tau, entropy, self.actor_every,
         )  # fmt: skip
         self._next_fit = self._next_rollouts = 0
         self._fitted = self._n_updates > 0
-
-    def _setup_entropy(self) -> float | None:
-        """Set the temperature's first value; returns the entropy it is tuned for, if it is."""
-        tuned = isinstance(self.ent_coef, str)
-        try:
-            given = str(self.ent_coef).removeprefix("auto").lstrip("_") if tuned else self.ent_coef
-            first = float(given or 1.0)
-        except ValueError:
-            first = -1.0
-        if first <= 0.0 or (tuned and not str(self.ent_coef).startswith("auto")):
-            raise ValueError(
-                f"ent_coef={self.ent_coef!r}: expected a positive number, 'auto' or 'auto_0.1'"
-            )
-        self.policy.log_alpha.data.fill_(math.log(first))
-        if not tuned:
-            return None
-        if self.target_entropy == "auto":
-            return -float(self.policy.meta_model.action_dim)
-        return float(self.target_entropy)
 
     def _store(self, step: VecStep) -> None:
         columns = self.policy.obs_columns

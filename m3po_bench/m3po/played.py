@@ -48,12 +48,12 @@ def recall(policy: MetaPolicy, episodes: Sequence[Any]) -> Played:
         return np.stack([np.concatenate(pair) for pair in zip(arrays, last, strict=True)], 1)
 
     seen = padded([e.observations for e in episodes], longest + 1).astype(np.float32)
-    state, states, bases = None, [], []
-    for obs in seen:
-        memory, base = policy.remember(obs, state)
-        states.append(memory)
-        bases.append(base)
-        state = (memory.numpy(), base.numpy())
+    memory, states, bases = None, [], []
+    for obs in map(policy.unpack, seen):
+        state = policy.remember(obs, memory)
+        states.append(state)
+        bases.append(obs.obs)
+        memory = (state.numpy(), obs.obs.numpy())
     actions = padded([policy.scale_action(e.actions) for e in episodes], longest)
     lengths = torch.tensor([len(episode.rewards) for episode in episodes])
     return Played(

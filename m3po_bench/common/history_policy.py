@@ -1,0 +1,138 @@
+"""The face of policies with a memory: what an observation's history columns tell them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3.common.policies import BasePolicy
+from torch import Tensor
+
+from m3po_bench.wrappers import (
+    FIRST_STEP,
+    PREVIOUS_ACTION,
+    PREVIOUS_REWARD,
+    ObservationLayout,
+)
+
+Array = NDArray[Any]
+Memory = tuple[Array, ...]
+
+
+class Seen(NamedTuple):
+    """An observation, and what led to it.
+
+    Attributes:
+        obs: Without the history columns, shape (n, obs_dim).
+        action: The previous action, in [-1, 1], shape (n, action_dim).
+        reward: The previous reward, shape (n,).
+        first: Whether nothing led here, because an episode begins; shape (n,), bool.
+    """
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    first: Tensor
+
+
+class HistoryPolicy(BasePolicy):
+    """An SB3 policy that remembers; a subclass says what (``respond``).
+
+    Args:
+        observation_space: With the history columns.
+        action_space: A flat Box; networks act in [-1, 1].
+        layout: Which columns of the observation are which.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        action_space: spaces.Box,
+        layout: ObservationLayout,
+    ) -> None:
+        super().__init__(observation_space, action_space, squash_output=True)
+        self.layout = layout
+        self.obs_columns = layout.memoryless_columns
+        self._action_columns = layout.columns(PREVIOUS_ACTION)
+        self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
+        self._first_column = int(layout.columns(FIRST_STEP)[0])
+        self.obs_dim, self.action_dim = len(self.obs_columns), int(action_space.shape[0])
+
+    @abstractmethod
+    def respond(
+        self,
+        seen: Seen,
+        memory: Memory | None,
+        starts: Array | None,
+        deterministic: bool,
+    ) -> tuple[Tensor, Memory]:
+        """Take in what was seen, and act.
+
+        Args:
+            seen: The observations and what led to them.
+            memory: What the last call returned; None for empty ones.
+            starts: Where memory begins anew, shape (n,), bool; None for nowhere.
+            deterministic: The mean action instead of a sample.
+
+        Returns:
+            Actions in [-1, 1], shape (n, action_dim), and the new memory.
+        """
+
+    def predict(
+        self,
+        observation: Array | dict[str, Array],
+        state: Memory | None = None,
+        episode_start: Array | None = None,
+        deterministic: bool = False,
+    ) -> tuple[Array, Memory | None]:
+        """Actions for histories; see ``BaseAlgorithm.predict``.
+
+        Args:
+            observation: Shape (width,) or (n, width), history columns included.
+            state: What the last call returned; None for empty histories.
+            episode_start: Where memory begins anew, shape (n,): the start of an episode, or of
+                a trial of several.
+            deterministic: The mean action instead of a sample.
+
+        Returns:
+            Actions in the env's range, and the state to pass next time.
+
+        Raises:
+            ValueError: If the observation has not the width that the agent was trained on.
+        """
+        obs = np.asarray(observation, dtype=np.float32)
+        single = obs.ndim == 1
+        obs = np.atleast_2d(obs)
+        if obs.shape[1] != self.layout.width:
+            raise ValueError(
+                f"an observation of {obs.shape[1]} columns, expected {self.layout.width}: "
+                f"{dict(self.layout.blocks)}; an env that is not registered by m3po_bench needs "
+                "the wrapper m3po_bench.wrappers.PreviousActionReward"
+            )
+        starts = None if episode_start is None else np.asarray(episode_start, dtype=bool)
+        with torch.no_grad():
+            scaled, memory = self.respond(self.unpack(obs), state, starts, deterministic)
+        action = self.unscale_action(scaled.numpy())
+        return (action[0] if single else action), memory
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
+        """Actions in [-1, 1] for empty histories."""
+        return self._predict(obs, deterministic)
+
+    @torch.no_grad()
+    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
+        seen = self.unpack(observation.float().numpy())
+        return self.respond(seen, None, None, deterministic)[0]
+
+    def unpack(self, obs: Array) -> Seen:
+        """Take float32 observations of shape (n, width) apart."""
+        return Seen(
+            obs=torch.from_numpy(obs[:, self.obs_columns]),
+            action=torch.from_numpy(self.scale_action(obs[:, self._action_columns])),
+            reward=torch.from_numpy(obs[:, self._reward_column]),
+            first=torch.from_numpy(obs[:, self._first_column] > 0.5),
+        )

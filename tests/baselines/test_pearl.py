@@ -1,0 +1,400 @@
+"""PEARL: its belief, its buffers, the order of collection, the gradients, and that it learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from torch.distributions import Normal, kl_divergence
+
+from m3po_baselines import PEARL
+from m3po_baselines.pearl.belief import Belief, ContextEncoder
+from m3po_baselines.pearl.collection import CollectionPlan
+from m3po_baselines.pearl.task_replay import TaskReplay
+from m3po_bench import make_agent
+from m3po_bench.common.soft_actor_critic import Transitions, critic_loss
+from m3po_bench.registry import UnknownNameError
+from m3po_bench.wrappers import TrialWrapper
+
+ENV = "M3PO/PointFwdBwd-v0"
+CHANGING = {"name": "hazard", "rate": 0.2}
+Array = NDArray[Any]
+
+
+def tiny(env: Any = ENV, **kwargs: Any) -> PEARL:
+    model: PEARL = make_agent("PEARL", env, preset="tiny", seed=0, **kwargs)
+    return model
+
+
+class TestBelief:
+    def test_is_the_normalised_product_of_its_factors(self) -> None:
+        means, variances = torch.randn(3, 1), torch.rand(3, 1) + 0.2
+        belief = Belief(means / variances, 1.0 / variances).product()
+        grid = torch.linspace(-12.0, 12.0, 20_001)
+        log_density = Normal(means, variances.sqrt()).log_prob(grid).sum(0)  # type: ignore[no-untyped-call]
+        weights = torch.softmax(log_density, 0)
+        mean = (weights * grid).sum()
+        variance = (weights * (grid - mean).square()).sum()
+        torch.testing.assert_close(belief.mean, mean[None], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(belief.variance, variance[None], rtol=1e-3, atol=1e-4)
+
+    def test_neither_order_nor_portions_matter(self) -> None:
+        encoder, context = ContextEncoder(4, (8,), 3), torch.randn(2, 10, 4)
+        at_once = encoder(context).product()
+        belief = Belief.prior(2, 3)
+        for transition in context.flip(1).unbind(1):
+            belief = belief.times(encoder(transition))
+        torch.testing.assert_close(belief.mean, at_once.mean)
+        torch.testing.assert_close(belief.variance, at_once.variance)
+
+    def test_of_no_factors_is_the_prior(self) -> None:
+        belief = Belief.prior(2, 3)
+        assert not belief.mean.any()
+        assert (belief.variance == 1.0).all()
+        assert not belief.kl_from_prior().any()
+        torch.manual_seed(0)
+        draws = Belief.prior(20_000, 1).sample()
+        assert abs(float(draws.mean())) < 0.03
+        assert abs(float(draws.std()) - 1.0) < 0.03
+
+    def test_kl_is_torchs(self) -> None:
+        belief = Belief(torch.randn(4, 3), torch.rand(4, 3) + 0.1)
+        expected = kl_divergence(Normal(belief.mean, belief.variance.sqrt()), Normal(0.0, 1.0))
+        torch.testing.assert_close(belief.kl_from_prior(), expected.sum(-1))
+
+
+def stored(task: float, time: float) -> dict[str, Any]:
+    """A transition that says of itself whose it is, and from when."""
+    return {
+        "obs": torch.tensor([task, time]),
+        "action": torch.tensor([task + 0.5]),
+        "reward": 10.0 * task + time,
+        "next_obs": torch.tensor([task, time + 1.0]),
+        "terminated": time % 2 == 1,
+    }
+
+
+class TestTaskReplay:
+    def test_a_sample_is_of_the_tasks_that_are_asked_for(self) -> None:
+        replay = TaskReplay(3, 2, 1, 5000)
+        for time in range(600):  # beyond what is first allocated
+            replay.add(2, **stored(2, time))
+        replay.add(0, **stored(0, 7.0))
+        assert replay.sizes.tolist() == [1, 0, 600]
+        data = replay.sample(torch.tensor([2, 0, 2]), 4000)
+        assert (data.obs[..., 0] == torch.tensor([2.0, 0.0, 2.0])[:, None]).all()
+        times = data.obs[..., 1]
+        assert len(set(times[0].tolist())) > 590
+        assert (data.reward == 10.0 * data.obs[..., 0] + times).all()
+        assert (data.next_obs[..., 1] == times + 1.0).all()
+        assert (data.not_terminated == 1.0 - times % 2).all()
+        parts = [data.obs, data.action, data.reward[..., None], data.next_obs]
+        assert torch.equal(data.context, torch.cat(parts, -1))
+
+    def test_the_oldest_go_first(self) -> None:
+        replay = TaskReplay(2, 2, 1, 10)
+        for time in range(25):
+            replay.add(1, **stored(1, time))
+        assert replay.sizes.tolist() == [0, 10]
+        times = replay.sample(torch.tensor([1]), 2000).obs[..., 1]
+        assert set(times.flatten().tolist()) == set(range(15, 25))
+
+
+class TestCollectionPlan:
+    def test_collects_from_every_task_and_then_iteration_by_iteration(self) -> None:
+        plan = CollectionPlan(3, 50, 4, 30, 20, np.random.default_rng(0))
+        seen, ends = [], []
+        for _ in range(9 + 2 * 12):  # episodes of 20 steps
+            segment = plan.begin_episode()
+            for _ in range(20):
+                plan.count(segment)
+            seen.append(segment)
+            ends.append(plan.iteration_ended)
+        first = [(s.task, s.steps, s.from_prior) for s in seen[:9]]
+        assert first == [(task, 50, True) for task in (0, 1, 2) for _ in range(3)]
+        for begin in (9, 21):
+            iteration = seen[begin : begin + 12]
+            assert [s.from_prior for s in iteration] == [True, True, False] * 4
+            assert all(len({s.task for s in iteration[i : i + 3]}) == 1 for i in (0, 3, 6, 9))
+        assert {s.task for s in seen[9:]} == {0, 1, 2}
+        assert [i for i, end in enumerate(ends) if end] == [20, 32]
+
+    def test_steps_of_a_past_segment_count_for_nothing(self) -> None:
+        plan = CollectionPlan(1, 0, 1, 2, 2, np.random.default_rng(0))
+        first = plan.begin_episode()
+        plan.count(first)
+        plan.count(first)
+        second = plan.begin_episode()
+        assert second is not first
+        plan.count(first)
+        plan.count(second)
+        assert plan.begin_episode() is second
+
+
+class Watch(gym.Wrapper[Array, Array, Array, Array]):
+    """Keeps the task of every transition, episode by episode."""
+
+    def __init__(self, env: gym.Env[Array, Array]) -> None:
+        super().__init__(env)
+        self._episodes: list[list[tuple[float, ...]]] = []
+
+    @property
+    def episodes(self) -> list[list[tuple[float, ...]]]:
+        return [episode for episode in self._episodes if episode]
+
+    def reset(self, **kwargs: Any) -> tuple[Array, dict[str, Any]]:
+        self._episodes.append([])
+        return self.env.reset(**kwargs)
+
+    def step(self, action: Array) -> Any:
+        self._episodes[-1].append(self.env.get_wrapper_attr("task").params)
+        return self.env.step(action)
+
+
+class TestTraining:
+    def test_plays_its_tasks_without_changes_and_without_wasting_a_step(self) -> None:
+        env = Watch(gym.make(ENV, schedule=CHANGING))
+        tiny(env, initial_steps=150, posterior_steps=1).learn(850)
+        assert [len(episode) for episode in env.episodes] == [100] * 8 + [50]
+        assert all(len(set(episode)) == 1 for episode in env.episodes)
+        tasks = [episode[0][0] for episode in env.episodes]
+        assert tasks[:4] == [-1.0, -1.0, 1.0, 1.0]
+        assert tasks[4] == tasks[5]  # prior and posterior of one iteration
+        assert tasks[6] == tasks[7]
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_frees_the_env_afterwards_also_when_a_callback_fails(self, fails: bool) -> None:
+        class Fail(BaseCallback):
+            def _on_step(self) -> bool:
+                raise RuntimeError("no luck")
+
+        env = gym.make(ENV, schedule=CHANGING)
+        model = tiny(env)
+        if fails:
+            with pytest.raises(RuntimeError, match="no luck"):
+                model.learn(30, callback=Fail())
+        else:
+            model.learn(30)
+        assert env.get_wrapper_attr("schedule").name == "hazard"
+        tasks = set()
+        for _ in range(20):
+            env.reset()
+            tasks.add(env.get_wrapper_attr("task").params)
+        assert tasks == {(-1.0,), (1.0,)}
+
+    @pytest.mark.parametrize("n_envs", [1, 2])
+    def test_each_transition_lands_in_its_tasks_buffers(self, n_envs: int) -> None:
+        venv = make_vec_env(ENV, n_envs=n_envs)
+        model = tiny(venv, initial_steps=1, posterior_steps=1, encoder_buffer_size=150)
+        model.learn(n_envs * 800)
+        assert int(model.replay_buffer.sizes.sum()) == n_envs * 800
+        assert int(model.encoder_buffer.sizes.max()) == 150
+        for buffer in (model.replay_buffer, model.encoder_buffer):
+            data = buffer.sample(torch.tensor([0, 1]), 500)
+            direction = torch.tensor([-1.0, 1.0])[:, None]
+            expected = direction * data.next_obs[..., 0] - 0.05 * data.action[..., 0].square()
+            torch.testing.assert_close(data.reward, expected, rtol=1e-4, atol=1e-5)
+
+    def test_z_lasts_an_episode_and_the_encoder_learns_from_the_priors(self) -> None:
+        model = tiny(initial_steps=1, posterior_steps=1)
+        zs, from_prior, sizes = [], [], []
+
+        class Spy(BaseCallback):
+            def _on_step(self) -> bool:
+                segment = model._segments[0]
+                assert segment is not None
+                zs.append(model._z[0].tolist())
+                from_prior.append(segment.from_prior)
+                sizes.append(int(model.encoder_buffer.sizes.sum()))
+                return True
+
+        model.learn(600, callback=Spy())
+        changes = [i for i in range(1, 600) if zs[i] != zs[i - 1]]
+        assert changes == [100, 200, 300, 400, 500]
+        assert from_prior[::100] == [True, True, True, False, True, False]
+        assert sizes[99::100] == [100, 200, 300, 300, 400, 400]
+
+    def test_z_of_the_posterior_follows_from_what_the_encoder_has_of_the_task(self) -> None:
+        model = tiny(initial_steps=1).learn(200)
+        with torch.no_grad():
+            last: Any = model.policy.encoder.net[-1]
+            last.weight.zero_()
+            last.bias.copy_(torch.tensor([3.0, -2.0, -20.0, -20.0]))  # sure, whatever it sees
+        model.plan = CollectionPlan(2, 0, 1, 1, 1, np.random.default_rng(0))
+        model.learn(100, reset_num_timesteps=False)
+        assert float((model._z[0] - torch.tensor([3.0, -2.0])).abs().max()) > 0.1
+        model.plan.begin_episode()  # what was collected before counts for nothing
+        model.learn(1, reset_num_timesteps=False)
+        torch.testing.assert_close(model._z[0], torch.tensor([3.0, -2.0]), atol=1e-2, rtol=0.0)
+
+    def test_an_env_without_tasks_is_one_task(self) -> None:
+        model = tiny("Pendulum-v1").learn(450)
+        assert model.train_tasks == (None,)
+        assert model.replay_buffer.sizes.tolist() == [450]
+        assert model._n_updates == 4
+
+    def test_continuous_tasks_are_drawn_once_with_the_seed(self) -> None:
+        pendulum = "M3PO/PendulumRandomParams-v0"
+        first, second = (tiny(pendulum, n_train_tasks=5).train_tasks for _ in range(2))
+        assert first == second
+        assert len({task.params for task in first if task}) == 5
+        env = Watch(gym.make(pendulum, schedule="drift", max_episode_steps=20))
+        model = tiny(env, n_train_tasks=3, initial_steps=1).learn(60)
+        expected = [task.params for task in model.train_tasks if task]
+        assert [episode[0] for episode in env.episodes] == expected
+        assert all(len(set(episode)) == 1 for episode in env.episodes)
+
+    def test_the_step_between_two_episodes_of_a_trial_is_left_out(self) -> None:
+        model = tiny(TrialWrapper(gym.make(ENV, max_episode_steps=10), 3)).learn(60)
+        assert int(model.replay_buffer.sizes.sum()) == 60 - 4
+
+    def test_a_loaded_agent_keeps_its_tasks(self, tmp_path: Path) -> None:
+        model = tiny("M3PO/PendulumRandomParams-v0", n_train_tasks=3)
+        model.save(tmp_path / "agent")
+        assert PEARL.load(tmp_path / "agent").train_tasks == model.train_tasks
+
+
+def test_the_encoder_learns_from_the_critics_and_the_bottleneck_alone() -> None:
+    """Its gradient in an update is that of the published loss, worked out anew."""
+    model = tiny(initial_steps=1, kl_lambda=0.3, reward_scale=2.0).learn(200)
+    policy, tasks, size = model.policy, torch.tensor([0, 1]), model.batch_size
+    rng = torch.get_rng_state()
+    torch.rand(())  # the size of the context
+    context = model.encoder_buffer.sample(tasks, 16).context
+    belief = policy.encoder(context).product()
+    z = belief.sample().repeat_interleave(size, 0)
+    data = model.replay_buffer.sample(tasks, size)
+    obs, action, next_obs = (x.flatten(0, 1) for x in (data.obs, data.action, data.next_obs))
+    batch = Transitions(
+        torch.cat([obs, z], -1),
+        action,
+        2.0 * data.reward.flatten(),
+        torch.cat([next_obs, z], -1),
+        data.not_terminated.flatten(),
+    )
+    alpha = policy.log_alpha.detach().exp()
+    parts = (policy.critics, policy.critic_targets, policy.actor)
+    # Published is the squared error; critic_loss is half of it.
+    squared_error = 2.0 * critic_loss(*parts, batch, model.gamma, alpha)
+    own = Normal(belief.mean, belief.variance.sqrt())
+    bottleneck = 0.3 * kl_divergence(own, Normal(0.0, 1.0)).sum()
+    parameters = list(policy.encoder.parameters())
+    expected = torch.autograd.grad(squared_error + bottleneck, parameters)
+    torch.set_rng_state(rng)
+    model._update(tasks)
+    for parameter, gradient in zip(parameters, expected, strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(2.0 * parameter.grad, gradient, rtol=1e-4, atol=1e-6)
+
+
+def play(model: PEARL, env: gym.Env[Any, Any], n_steps: int) -> tuple[list[Any], list[Any]]:
+    """Observations of a trial, and the memory after each of them."""
+    obs, _ = env.reset(seed=0)
+    state, start = None, np.ones(1, bool)
+    seen, states = [], []
+    for _ in range(n_steps):
+        action, state = model.predict(obs[None], state, start, deterministic=True)
+        start = np.zeros(1, bool)
+        seen.append(obs)
+        states.append(state)
+        obs, *_ = env.step(action[0])
+    return seen, states
+
+
+def trial(**kwargs: Any) -> tuple[PEARL, Array, list[Any]]:
+    """An agent, and what it saw and believed in a trial of two episodes of ten steps."""
+    model = tiny(**kwargs).learn(100)
+    env = TrialWrapper(gym.make(ENV, max_episode_steps=10), 2)
+    seen, states = play(model, env, 20)
+    return model, np.stack(seen), states
+
+
+class TestMemory:
+    def test_belief_is_that_of_all_transitions_of_the_trial(self) -> None:
+        model, seen, states = trial()
+        assert not states[0][1].any()  # no precision: the prior
+        np.testing.assert_array_equal(states[10][1], states[9][1])  # no transition led there
+        # Observation, action, reward, next observation; the action and the reward are columns of
+        # what they led to.
+        rows = [(*seen[i, :3], *seen[i + 1, 3:5], *seen[i + 1, :3]) for i in range(19) if i != 9]
+        for count, upto in ((5, 5), (9, 9), (18, 19)):
+            with torch.no_grad():
+                context = torch.tensor(np.array(rows[:count]), dtype=torch.float32)
+                expected = model.policy.infer(context[None])
+            np.testing.assert_allclose(states[upto][0], expected.weighted_mean, rtol=1e-4)
+            np.testing.assert_allclose(states[upto][1], expected.precision, rtol=1e-4)
+
+    def test_online_z_is_the_mean_of_the_belief(self) -> None:
+        _, _, states = trial()
+        weighted_mean, precision, z, _ = states[7]
+        np.testing.assert_allclose(z, weighted_mean / precision, rtol=1e-5)
+        assert not states[0][2].any()
+
+    def test_the_published_z_is_drawn_when_an_episode_begins(self) -> None:
+        model, seen, states = trial(belief_update="episode")
+        zs = np.stack([state[2][0] for state in states])
+        assert (zs[:10] == zs[0]).all()
+        assert (zs[10:] == zs[10]).all()
+        assert zs[0].all()  # a draw, not the prior's mean
+        again = play(model, TrialWrapper(gym.make(ENV, max_episode_steps=10), 2), 20)[1]
+        np.testing.assert_array_equal(zs, np.stack([state[2][0] for state in again]))
+        # The mean and the deviation of what is drawn at the second episode's start.
+        mean, std = states[10][0] / states[10][1], states[10][1] ** -0.5
+        assert (np.abs(zs[10] - mean) < 5.0 * std).all()
+        draws = [model.predict(seen[10][None], states[9])[1] for _ in range(400)]
+        stack = np.stack([draw[2][0] for draw in draws if draw])
+        np.testing.assert_allclose(stack.std(0), std[0], rtol=0.2)
+        assert (np.abs(stack.mean(0) - mean) < 0.3 * std).all()
+
+    def test_only_the_rows_that_begin_forget(self) -> None:
+        model, seen, states = trial()
+        both = tuple(np.repeat(part, 2, axis=0) for part in states[4])
+        _, after = model.predict(
+            np.repeat(seen[5][None], 2, axis=0), both, np.array([True, False]), deterministic=True
+        )
+        assert after is not None
+        assert not after[1][0].any()
+        np.testing.assert_allclose(after[1][1], states[5][1][0], rtol=1e-5)
+
+
+class Deaf(gym.Wrapper[Array, Array, Array, Array]):
+    """Has tasks, but does not listen to what it should play."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Array, dict[str, Any]]:
+        return self.env.reset(seed=seed)
+
+
+def test_says_so_where_tasks_cannot_be_forced() -> None:
+    model = tiny(Deaf(gym.make("M3PO/PendulumRandomParams-v0")))
+    with pytest.raises(ValueError, match="PEARL trains in tasks of its choice"):
+        model.learn(10)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"meta_batch": 0}, "meta_batch=0: expected at least 1"),
+        ({"posterior_steps": -1}, "posterior_steps=-1: expected at least 0"),
+        ({"context_size": 0}, "context_size=0: expected"),
+        ({"context_size": (4, 2)}, r"context_size=\(4, 2\): expected"),
+        ({"ent_coef": -1.0}, "ent_coef=-1.0: expected a positive number"),
+        ({"device": "cuda"}, "device='cuda'"),
+    ],
+)
+def test_names_what_is_out_of_range(kwargs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(**kwargs)
+
+
+def test_names_the_nearest_belief_update() -> None:
+    with pytest.raises(UnknownNameError, match=r"'steps'; nearest: step"):
+        tiny(belief_update="steps")
