@@ -11,19 +11,12 @@ from itertools import pairwise
 import numpy as np
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor, nn
+from torch import Tensor
 
 from m3po_baselines import PEARL
 from m3po_bench import make_agent
 
 Product = tuple[Tensor, Tensor, Tensor]
-
-
-def widths(layers: list[nn.Module]) -> list[int]:
-    weights = [layer.weight for layer in layers if hasattr(layer, "weight")]
-    # nn.Linear keeps (out, in), StackedLinear (n, in, out).
-    shapes = [w.shape[::-1] if w.dim() == 2 else w.shape[1:] for w in weights]  # type: ignore[operator, union-attr]
-    return [int(shapes[0][0]), *(int(shape[1]) for shape in shapes)]
 
 
 def product(n: int, rows: int, inner: int, columns: int) -> Product:
@@ -51,8 +44,10 @@ def products(model: PEARL) -> list[Product]:
     policy = model.policy
     rows = model.meta_batch * model.batch_size
     context = model.meta_batch * model._context_sizes[1]
-    encoder, actor = widths(list(policy.encoder.net)), widths(list(policy.actor.net))
-    critics = widths(list(policy.critics.net.layers))
+    features = policy.obs_dim + policy.latent_dim
+    encoder = [policy.obs_dim * 2 + policy.action_dim + 1, *3 * [200], 2 * policy.latent_dim]
+    actor = [features, *3 * [300], 2 * policy.action_dim]
+    critics = [features + policy.action_dim, *3 * [300], 1]
     return [
         *forward(1, context, encoder),
         *backward(1, context, encoder, inputs=False),
@@ -69,10 +64,9 @@ def products(model: PEARL) -> list[Product]:
 
 def test_an_update_is_mostly_matrix_products(benchmark: BenchmarkFixture) -> None:
     """Sampling, losses, optimisers and target networks included; at most twice the products."""
-    short = {"initial_steps": 200, "prior_steps": 200, "posterior_steps": 0}
     model: PEARL = make_agent(
-        "PEARL", "M3PO/HalfCheetahFwdBwd-v0", seed=0,
-        tasks_per_iteration=1, updates_per_iteration=2, **short,
+        "PEARL", "M3PO/HalfCheetahFwdBwd-v0", seed=0, initial_steps=200, tasks_per_iteration=1,
+        prior_steps=200, posterior_steps=0, updates_per_iteration=2,
     ).learn(600)  # fmt: skip
     torch.set_num_threads(1)
     tasks, pairs = torch.tensor([0, 1, 1, 0]), products(model)

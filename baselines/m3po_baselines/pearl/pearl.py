@@ -199,7 +199,7 @@ class PEARL(MetaAlgorithm):
         self.set_random_seed(self.seed)
         if not hasattr(self, "train_tasks"):  # a loaded agent knows already
             self.train_tasks = self._draw_train_tasks()
-        policy = self.policy = self.policy_class(  # type: ignore[assignment]
+        self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space,
             self.action_space,
             self.lr_schedule,
@@ -208,6 +208,7 @@ class PEARL(MetaAlgorithm):
             belief_update=self.belief_update,
             **self.policy_kwargs,
         )
+        policy = self.policy
         widths = (len(self.train_tasks), policy.obs_dim, policy.action_dim)
         self.replay_buffer = TaskReplay(*widths, self.buffer_size)
         self.encoder_buffer = TaskReplay(*widths, self.encoder_buffer_size)

@@ -140,4 +140,4 @@ class BeliefPolicy(HistoryPolicy):
             np.random.default_rng(zlib.crc32(row.tobytes())).standard_normal(self.latent_dim)
             for row in obs.numpy()
         ]
-        return belief.mean + belief.variance.sqrt() * torch.from_numpy(np.float32(noise))
+        return belief.mean + belief.variance.sqrt() * torch.from_numpy(np.stack(noise)).float()

@@ -42,7 +42,7 @@ class TaskReplay:
     """
 
     def __init__(self, n_tasks: int, obs_dim: int, action_dim: int, max_steps: int) -> None:
-        self._widths = (obs_dim, action_dim, 1, obs_dim, 1)
+        self._widths = [obs_dim, action_dim, 1, obs_dim, 1]
         self._max_steps = max_steps
         self._rows = torch.zeros(n_tasks, min(256, max_steps), sum(self._widths))
         self._added = torch.zeros(n_tasks, dtype=torch.int64)
@@ -83,7 +83,7 @@ class TaskReplay:
         flat = self._rows.flatten(0, 1)
         rows = flat.index_select(0, (places + tasks[:, None] * self._rows.shape[1]).flatten())
         rows = rows.view(len(tasks), n, -1)
-        obs, action, reward, next_obs, goes_on = rows.split(self._widths, -1)
+        obs, action, reward, next_obs, goes_on = torch.split(rows, self._widths, -1)
         return TaskTransitions(
             rows[..., :-1], obs, action, reward.squeeze(-1), next_obs, goes_on.squeeze(-1)
         )
