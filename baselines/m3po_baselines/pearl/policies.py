@@ -120,8 +120,10 @@ class BeliefPolicy(HistoryPolicy):
             belief, begins = Belief.prior(n, self.latent_dim).where(anew, belief), begins | anew
         if self.belief_update == "step":
             z = belief.mean if deterministic else belief.sample()
-        else:
+        elif begins.any():
             z = torch.where(begins[:, None], self._draw(belief, seen.obs, deterministic), held)
+        else:
+            z = held
         action = self.actor.act(torch.cat([seen.obs, z], -1), deterministic)
         return action, tuple(x.numpy() for x in (*belief, z, seen.obs))
 
