@@ -84,8 +84,8 @@ def stored(task: float, time: float) -> dict[str, Any]:
 class TestTaskReplay:
     def test_a_sample_is_of_the_tasks_that_are_asked_for(self) -> None:
         replay = TaskReplay(3, 2, 1, 5000)
-        for time in range(600):  # beyond what is first allocated
-            replay.add(2, **stored(2, time))
+        for step in range(600):  # beyond what is first allocated
+            replay.add(2, **stored(2, step))
         replay.add(0, **stored(0, 7.0))
         assert replay.sizes.tolist() == [1, 0, 600]
         data = replay.sample(torch.tensor([2, 0, 2]), 4000)
@@ -103,8 +103,8 @@ class TestTaskReplay:
         for time in range(25):
             replay.add(1, **stored(1, time))
         assert replay.sizes.tolist() == [0, 10]
-        times = replay.sample(torch.tensor([1]), 2000).obs[..., 1]
-        assert set(times.flatten().tolist()) == set(range(15, 25))
+        times = replay.sample(torch.tensor([1]), 2000).obs[0, :, 1]
+        assert set(times.tolist()) == set(range(15, 25))
 
 
 class TestCollectionPlan:
@@ -159,10 +159,18 @@ class Watch(gym.Wrapper[Array, Array, Array, Array]):
 
 
 class TestTraining:
+    def test_contexts_are_standardised_by_what_was_collected(self) -> None:
+        env = gym.make(ENV, max_episode_steps=20)
+        model = tiny(env, initial_steps=1, updates_per_iteration=1).learn(60)
+        rows = model.replay_buffer.sample(torch.tensor([0, 1]), 20_000).context.flatten(0, 1)
+        standard = model.policy.context_normalizer(rows)
+        torch.testing.assert_close(standard.mean(0), torch.zeros(8), rtol=0.0, atol=0.1)
+        torch.testing.assert_close(standard.std(0), torch.ones(8), rtol=0.1, atol=0.0)
+
     def test_plays_its_tasks_without_changes_and_without_wasting_a_step(self) -> None:
-        env = Watch(gym.make(ENV, schedule=CHANGING))
-        tiny(env, initial_steps=150, posterior_steps=1).learn(850)
-        assert [len(episode) for episode in env.episodes] == [100] * 8 + [50]
+        env = Watch(gym.make(ENV, schedule=CHANGING, max_episode_steps=20))
+        tiny(env, initial_steps=30, posterior_steps=1).learn(170)
+        assert [len(episode) for episode in env.episodes] == [20] * 8 + [10]
         assert all(len(set(episode)) == 1 for episode in env.episodes)
         tasks = [episode[0][0] for episode in env.episodes]
         assert tasks[:4] == [-1.0, -1.0, 1.0, 1.0]
@@ -191,11 +199,11 @@ class TestTraining:
 
     @pytest.mark.parametrize("n_envs", [1, 2])
     def test_each_transition_lands_in_its_tasks_buffers(self, n_envs: int) -> None:
-        venv = make_vec_env(ENV, n_envs=n_envs)
-        model = tiny(venv, initial_steps=1, posterior_steps=1, encoder_buffer_size=150)
-        model.learn(n_envs * 800)
-        assert int(model.replay_buffer.sizes.sum()) == n_envs * 800
-        assert int(model.encoder_buffer.sizes.max()) == 150
+        venv = make_vec_env(ENV, n_envs=n_envs, env_kwargs={"max_episode_steps": 20})
+        model = tiny(venv, initial_steps=1, posterior_steps=1, encoder_buffer_size=30)
+        model.learn(n_envs * 160)
+        assert int(model.replay_buffer.sizes.sum()) == n_envs * 160
+        assert int(model.encoder_buffer.sizes.max()) == 30
         for buffer in (model.replay_buffer, model.encoder_buffer):
             data = buffer.sample(torch.tensor([0, 1]), 500)
             direction = torch.tensor([-1.0, 1.0])[:, None]
@@ -203,7 +211,8 @@ class TestTraining:
             torch.testing.assert_close(data.reward, expected, rtol=1e-4, atol=1e-5)
 
     def test_z_lasts_an_episode_and_the_encoder_learns_from_the_priors(self) -> None:
-        model = tiny(initial_steps=1, posterior_steps=1)
+        env = gym.make(ENV, max_episode_steps=20)
+        model = tiny(env, initial_steps=1, posterior_steps=1)
         zs, from_prior, sizes = [], [], []
 
         class Spy(BaseCallback):
@@ -215,29 +224,28 @@ class TestTraining:
                 sizes.append(int(model.encoder_buffer.sizes.sum()))
                 return True
 
-        model.learn(600, callback=Spy())
-        changes = [i for i in range(1, 600) if zs[i] != zs[i - 1]]
-        assert changes == [100, 200, 300, 400, 500]
-        assert from_prior[::100] == [True, True, True, False, True, False]
-        assert sizes[99::100] == [100, 200, 300, 300, 400, 400]
+        model.learn(120, callback=Spy())
+        changes = [i for i in range(1, 120) if zs[i] != zs[i - 1]]
+        assert changes == [20, 40, 60, 80, 100]
+        assert from_prior[::20] == [True, True, True, False, True, False]
+        assert sizes[19::20] == [20, 40, 60, 60, 80, 80]
 
     def test_z_of_the_posterior_follows_from_what_the_encoder_has_of_the_task(self) -> None:
-        model = tiny(initial_steps=1).learn(200)
+        model = tiny(gym.make(ENV, max_episode_steps=20), initial_steps=1).learn(40)
         with torch.no_grad():
             last: Any = model.policy.encoder.net[-1]
             last.weight.zero_()
             last.bias.copy_(torch.tensor([3.0, -2.0, -20.0, -20.0]))  # sure, whatever it sees
         model.plan = CollectionPlan(2, 0, 1, 1, 1, np.random.default_rng(0))
-        model.learn(100, reset_num_timesteps=False)
+        model.learn(20, reset_num_timesteps=False)
         assert float((model._z[0] - torch.tensor([3.0, -2.0])).abs().max()) > 0.1
-        model.plan.begin_episode()  # what was collected before counts for nothing
         model.learn(1, reset_num_timesteps=False)
         torch.testing.assert_close(model._z[0], torch.tensor([3.0, -2.0]), atol=1e-2, rtol=0.0)
 
     def test_an_env_without_tasks_is_one_task(self) -> None:
-        model = tiny("Pendulum-v1").learn(450)
+        model = tiny(gym.make("Pendulum-v1", max_episode_steps=20)).learn(50)
         assert model.train_tasks == (None,)
-        assert model.replay_buffer.sizes.tolist() == [450]
+        assert model.replay_buffer.sizes.tolist() == [50]
         assert model._n_updates == 4
 
     def test_continuous_tasks_are_drawn_once_with_the_seed(self) -> None:
@@ -263,11 +271,12 @@ class TestTraining:
 
 def test_the_encoder_learns_from_the_critics_and_the_bottleneck_alone() -> None:
     """Its gradient in an update is that of the published loss, worked out anew."""
-    model = tiny(initial_steps=1, kl_lambda=0.3, reward_scale=2.0).learn(200)
+    env = gym.make(ENV, max_episode_steps=20)
+    model = tiny(env, initial_steps=1, kl_lambda=0.3, reward_scale=2.0).learn(60)
     policy, tasks, size = model.policy, torch.tensor([0, 1]), model.batch_size
     rng = torch.get_rng_state()
     torch.rand(())  # the size of the context
-    context = model.encoder_buffer.sample(tasks, 16).context
+    context = policy.context_normalizer(model.encoder_buffer.sample(tasks, 16).context)
     belief = policy.encoder(context).product()
     z = belief.sample().repeat_interleave(size, 0)
     data = model.replay_buffer.sample(tasks, size)
@@ -310,7 +319,7 @@ def play(model: PEARL, env: gym.Env[Any, Any], n_steps: int) -> tuple[list[Any],
 
 def trial(**kwargs: Any) -> tuple[PEARL, Array, list[Any]]:
     """An agent, and what it saw and believed in a trial of two episodes of ten steps."""
-    model = tiny(**kwargs).learn(100)
+    model = tiny(gym.make(ENV, max_episode_steps=20), **kwargs).learn(20)
     env = TrialWrapper(gym.make(ENV, max_episode_steps=10), 2)
     seen, states = play(model, env, 20)
     return model, np.stack(seen), states
@@ -353,6 +362,16 @@ class TestMemory:
         np.testing.assert_allclose(stack.std(0), std[0], rtol=0.2)
         assert (np.abs(stack.mean(0) - mean) < 0.3 * std).all()
 
+    def test_a_belief_may_lose_a_share_with_each_transition(self) -> None:
+        model, seen, states = trial(forgetting=0.25)
+        before = states[7]
+        nothing = (*(np.zeros_like(part) for part in before[:3]), before[3])
+        _, alone = model.predict(seen[8], nothing)
+        assert alone is not None
+        for part in (0, 1):
+            expected = 0.75 * before[part] + alone[part]
+            np.testing.assert_allclose(states[8][part], expected, rtol=1e-4, atol=1e-5)
+
     def test_only_the_rows_that_begin_forget(self) -> None:
         model, seen, states = trial()
         both = tuple(np.repeat(part, 2, axis=0) for part in states[4])
@@ -382,6 +401,7 @@ def test_says_so_where_tasks_cannot_be_forced() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
+        ({"forgetting": 1.0}, "forgetting=1.0: expected a share"),
         ({"meta_batch": 0}, "meta_batch=0: expected at least 1"),
         ({"posterior_steps": -1}, "posterior_steps=-1: expected at least 0"),
         ({"context_size": 0}, "context_size=0: expected"),
@@ -398,3 +418,40 @@ def test_names_what_is_out_of_range(kwargs: dict[str, Any], message: str) -> Non
 def test_names_the_nearest_belief_update() -> None:
     with pytest.raises(UnknownNameError, match=r"'steps'; nearest: step"):
         tiny(belief_update="steps")
+
+
+@pytest.fixture(scope="module")
+def learnt() -> PEARL:
+    model: PEARL = make_agent("PEARL", gym.make(ENV, schedule="hazard"), preset="quick", seed=0)
+    return model.learn(3000)
+
+
+def returns_by_episode(model: PEARL, n_trials: int, n_episodes: int = 3) -> Array:
+    """Mean return of each episode of trials in one task."""
+    totals = np.zeros(n_episodes)
+    for seed in range(n_trials):
+        env = TrialWrapper(gym.make(ENV, schedule="episodic"), n_episodes)
+        obs, info = env.reset(seed=seed)
+        state, start, done = None, np.ones(1, bool), False
+        while not done:
+            action, state = model.predict(obs[None], state, start, deterministic=True)
+            start = np.zeros(1, bool)
+            obs, reward, _, done, info = env.step(action[0])
+            totals[info["inner_episode"]] += float(reward)
+    return totals / n_trials
+
+
+@pytest.mark.slow
+def test_learns_to_find_out_within_an_episode(learnt: PEARL) -> None:
+    """Memoryless SAC earns about 0, who knows the task 85."""
+    learnt.policy.belief_update = "step"
+    assert returns_by_episode(learnt, 20, 1)[0] > 40.0
+
+
+@pytest.mark.slow
+def test_two_episodes_of_adaptation_improve_the_third(learnt: PEARL) -> None:
+    """As published: z from the prior earns nothing, z from the posterior nearly all there is."""
+    learnt.policy.belief_update = "episode"
+    first, _, third = returns_by_episode(learnt, 20)
+    assert first < 30.0
+    assert third > first + 30.0

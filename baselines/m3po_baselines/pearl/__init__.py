@@ -7,6 +7,8 @@ from typing import Any
 from m3po_bench.registry import AgentSpec
 
 _PRESETS: dict[str, dict[str, Any]] = {
+    # Short budgets: small iterations, contexts of all sizes, and an encoder that may use all of a
+    # task's data under the prior, or it learns to tell two data sets apart, not two tasks.
     "lite": {
         "n_train_tasks": 20,
         "initial_steps": 200,
@@ -14,6 +16,11 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "prior_steps": 200,
         "posterior_steps": 200,
         "updates_per_iteration": 1600,
+        "meta_batch": 16,
+        "batch_size": 64,
+        "context_size": (1, 128),
+        "encoder_buffer_size": 20_000,
+        "kl_lambda": 0.01,
     },
     "quick": {
         "learning_rate": 1e-3,
@@ -24,9 +31,12 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "tasks_per_iteration": 1,
         "prior_steps": 100,
         "posterior_steps": 100,
-        "updates_per_iteration": 600,
-        "batch_size": 64,
-        "context_size": 64,
+        "updates_per_iteration": 500,
+        "meta_batch": 16,
+        "batch_size": 16,
+        "context_size": (1, 64),
+        "encoder_buffer_size": 3000,
+        "kl_lambda": 0.01,
         "policy_kwargs": {"net_arch": [64, 64], "encoder_arch": [64, 64]},
     },
     "tiny": {

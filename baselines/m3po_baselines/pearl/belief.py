@@ -52,6 +52,10 @@ class Belief(NamedTuple):
         """The product with other factors."""
         return Belief(self.weighted_mean + other.weighted_mean, self.precision + other.precision)
 
+    def weighted(self, weight: float) -> Belief:
+        """The factors to the power of ``weight``: the same means with so much of the precision."""
+        return Belief(self.weighted_mean * weight, self.precision * weight)
+
     def product(self) -> Belief:
         """The product over the last axis but one: (..., n, latent_dim) to (..., latent_dim)."""
         return Belief(self.weighted_mean.sum(-2), self.precision.sum(-2))

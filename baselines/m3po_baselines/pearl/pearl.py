@@ -60,6 +60,7 @@ from m3po_bench.common.vec_wrappers import reset_one
 from m3po_bench.registry import unknown_name
 from m3po_bench.tasks import FiniteTasks, Task
 
+_NORMALIZER_ROWS = 10_000
 _COUNTS = (
     "n_train_tasks", "tasks_per_iteration", "prior_steps", "updates_per_iteration", "meta_batch",
     "batch_size", "buffer_size", "encoder_buffer_size",
@@ -97,6 +98,8 @@ class PEARL(MetaAlgorithm):
         gamma: Discount factor.
         ent_coef: Entropy temperature; ``"auto"`` tunes it from 1, ``"auto_0.1"`` from 0.1.
         target_entropy: ``"auto"`` is minus the number of action dimensions, as in SB3's SAC.
+        forgetting: Share of the belief's precision that ``predict`` loses with each transition;
+            published is none.
         belief_update: When ``predict`` infers z, ``"step"`` or ``"episode"``; see
             ``BeliefPolicy``.
         policy_kwargs: See ``BeliefPolicy``.
@@ -137,6 +140,7 @@ class PEARL(MetaAlgorithm):
         gamma: float = 0.99,
         ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",
+        forgetting: float = 0.0,
         belief_update: str = "step",
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
@@ -156,7 +160,7 @@ class PEARL(MetaAlgorithm):
         self.kl_lambda, self.reward_scale = kl_lambda, reward_scale
         self.tau, self.gamma = tau, gamma
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.belief_update = belief_update
+        self.forgetting, self.belief_update = forgetting, belief_update
         self._check_arguments(device)
         super().__init__(
             policy, env, learning_rate, 0, policy_kwargs, stats_window_size,
@@ -182,6 +186,10 @@ class PEARL(MetaAlgorithm):
                 f"context_size={sizes!r}: expected a number, at least 1, or the smallest and the "
                 "largest number"
             )
+        if not 0.0 <= self.forgetting < 1.0:
+            raise ValueError(
+                f"forgetting={self.forgetting!r}: expected a share, 0 or more, below 1"
+            )
         if self.belief_update not in BELIEF_UPDATES:
             raise unknown_name("belief_update", self.belief_update, BELIEF_UPDATES)
 
@@ -196,6 +204,7 @@ class PEARL(MetaAlgorithm):
             self.action_space,
             self.lr_schedule,
             layout=self.layout,
+            forgetting=self.forgetting,
             belief_update=self.belief_update,
             **self.policy_kwargs,
         )
@@ -331,6 +340,8 @@ class PEARL(MetaAlgorithm):
         self._update_learning_rate(self.soft_actor_critic.optimizers)
         known = torch.nonzero((self.replay_buffer.sizes > 0) & (self.encoder_buffer.sizes > 0))
         known = known.squeeze(-1)
+        shown = self.replay_buffer.sample(known, -(-_NORMALIZER_ROWS // len(known)))
+        self.policy.fit_normalizer(shown.context.flatten(0, 1))
         for _ in range(self.updates_per_iteration):
             tasks = known[torch.randint(len(known), (self.meta_batch,))]
             logs = self._update(tasks)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from m3po_baselines.pearl.belief import Belief, ContextEncoder
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen
+from m3po_bench.common.networks import Normalizer
 from m3po_bench.common.soft_actor_critic import Actor, Critics
 from m3po_bench.wrappers import ObservationLayout
 
@@ -35,6 +36,8 @@ class BeliefPolicy(HistoryPolicy):
         action_space: A flat Box; networks act in [-1, 1].
         lr_schedule: Not used here, SB3 passes it.
         layout: Which columns of the observation are which.
+        forgetting: Share of the belief's precision that is lost with each transition; 0 weighs all
+            transitions alike.
         belief_update: When z is inferred anew from the transitions so far. ``"step"``: after each,
             for tasks that must be found out within the episode; z is the posterior's mean where
             actions are deterministic, else a draw. ``"episode"``, as published: between the
@@ -54,6 +57,7 @@ class BeliefPolicy(HistoryPolicy):
         action_space: spaces.Box,
         lr_schedule: Schedule,
         layout: ObservationLayout,
+        forgetting: float = 0.0,
         belief_update: str = "step",
         net_arch: Sequence[int] = (300, 300, 300),
         encoder_arch: Sequence[int] = (200, 200, 200),
@@ -63,10 +67,12 @@ class BeliefPolicy(HistoryPolicy):
         layer_norm: bool = False,
     ) -> None:
         super().__init__(observation_space, action_space, layout)
-        self.belief_update, self.latent_dim = belief_update, latent_dim
+        self.forgetting, self.belief_update = forgetting, belief_update
+        self.latent_dim = latent_dim
         self._context_width = self.obs_dim + self.action_dim + 1
         if next_obs_in_context:
             self._context_width += self.obs_dim
+        self.context_normalizer = Normalizer(self._context_width)
         self.encoder = ContextEncoder(self._context_width, encoder_arch, latent_dim)
         n_features = self.obs_dim + latent_dim
         self.actor = Actor(n_features, self.action_dim, net_arch)
@@ -82,7 +88,16 @@ class BeliefPolicy(HistoryPolicy):
         Args:
             context: Transitions as in ``TaskTransitions.context``.
         """
-        return self.encoder.forward(context[..., : self._context_width]).product()
+        rows = self.context_normalizer(context[..., : self._context_width])
+        return self.encoder.forward(rows).product()
+
+    def fit_normalizer(self, context: Tensor) -> None:
+        """Standardise contexts from now on by what these transitions look like.
+
+        Args:
+            context: Shape (n, 2 obs_dim + action_dim + 1).
+        """
+        self.context_normalizer.fit(context[:, : self._context_width])
 
     def respond(
         self,
@@ -105,8 +120,10 @@ class BeliefPolicy(HistoryPolicy):
             belief, begins = Belief.prior(n, self.latent_dim).where(anew, belief), begins | anew
         if self.belief_update == "step":
             z = belief.mean if deterministic else belief.sample()
-        else:
+        elif begins.any():
             z = torch.where(begins[:, None], self._draw(belief, seen.obs, deterministic), held)
+        else:
+            z = held
         action = self.actor.act(torch.cat([seen.obs, z], -1), deterministic)
         return action, tuple(x.numpy() for x in (*belief, z, seen.obs))
 
@@ -114,7 +131,8 @@ class BeliefPolicy(HistoryPolicy):
         """The belief after the transitions that ended in ``seen``."""
         transition = torch.cat([previous, seen.action, seen.reward[:, None], seen.obs], -1)
         # An inner episode of a trial begins: no transition led here.
-        return belief.where(seen.first, belief.times(self.infer(transition[:, None])))
+        kept = belief.weighted(1.0 - self.forgetting)
+        return belief.where(seen.first, kept.times(self.infer(transition[:, None])))
 
     def _draw(self, belief: Belief, obs: Tensor, deterministic: bool) -> Tensor:
         if not deterministic:
@@ -124,6 +142,4 @@ class BeliefPolicy(HistoryPolicy):
             np.random.default_rng(zlib.crc32(row.tobytes())).standard_normal(self.latent_dim)
             for row in obs.numpy()
         ]
-        return belief.mean + belief.variance.sqrt() * torch.from_numpy(
-            np.asarray(noise, np.float32)
-        )
+        return belief.mean + belief.variance.sqrt() * torch.from_numpy(np.stack(noise)).float()
