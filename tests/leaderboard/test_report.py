@@ -122,6 +122,7 @@ def test_report_writes_table_and_figure(store: Store, references: References) ->
     assert names == [
         *(f"leaderboard.{kind}" for kind in ("md", "csv", "tex", "html")),
         "figures/learning_curves_hazard.png",
+        "figures/scores_hazard.png",
     ]
     assert all(path.exists() for path in report.paths)
     assert report.paths[2].read_bytes().startswith(PNG)
