@@ -207,24 +207,28 @@ def test_a_failed_run_is_tried_again(
     assert not list(out.rglob(ERROR))
 
 
-@pytest.mark.parametrize(
-    ("agent", "limits", "reason"),
-    [
-        ("ToySlow", ("--time-limit-min", "0.2"), "ended after 0.2 minutes"),
-        ("ToyHoards", ("--memory-limit-gb", "0.3"), "over --memory-limit-gb 0.3"),
-    ],
-)
-def test_a_run_over_a_limit_is_ended_and_others_are_not(
-    agent: str, limits: tuple[str, ...], reason: str, command_line: Any, tmp_path: Path
-) -> None:
-    text = command_line.suite.read_text().replace('"ToySlow"', f'"{agent}"')
-    long = f"{text}\n[budgets.{agent}]\nsteps = 2_000\n"
+def test_a_run_over_the_time_limit_is_ended(command_line: Any, tmp_path: Path) -> None:
+    long = command_line.suite.read_text().replace("steps = 60", "steps = 100_000")
     command_line.suite.write_text(long)
-    out = tmp_path / "out"
-    status, stdout, stderr = command_line.run(out, "--seeds", "1", *limits)
+    out, select = tmp_path / "out", ("--agents", "ToySlow", "--seeds", "1")
+    status, _, stderr = command_line.run(out, *select, "--time-limit-min", "0.03")
+    reason = "ended after 0.03 minutes, the limit of --time-limit-min"
     assert status == 1
-    assert f"Line-hazard/{agent}/seed0 failed: ended " in stderr
-    assert reason in (out / f"Line-hazard/{agent}/seed0" / ERROR).read_text()
+    assert f"Line-hazard/ToySlow/seed0 failed: {reason}" in stderr
+    assert reason in (out / "Line-hazard/ToySlow/seed0" / ERROR).read_text()
+
+
+def test_a_run_over_the_memory_limit_is_ended_and_others_are_not(
+    command_line: Any, tmp_path: Path
+) -> None:
+    text = command_line.suite.read_text().replace('"ToySlow"', '"ToyHoards"')
+    command_line.suite.write_text(f"{text}\n[budgets.ToyHoards]\nsteps = 100_000\n")
+    out = tmp_path / "out"
+    status, stdout, stderr = command_line.run(out, "--seeds", "1", "--memory-limit-gb", "0.3")
+    assert status == 1
+    assert "Line-hazard/ToyHoards/seed0 failed: ended at 0." in stderr
+    error = (out / "Line-hazard/ToyHoards/seed0" / ERROR).read_text()
+    assert "over --memory-limit-gb 0.3" in error
     assert "| Toy " in stdout
 
 
