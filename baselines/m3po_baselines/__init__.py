@@ -73,21 +73,23 @@ _META_POLICY_GRADIENT: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 _RECURRENT_PPO: dict[str, dict[str, Any]] = {
-    # One minibatch a rollout: an LSTM's update costs what its longest sequence does, however many.
+    # Short rollouts of many envs: an update of an LSTM takes as long as its longest sequence.
     "lite": {
-        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 2000, "n_epochs": 8,
-        "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
+        "learning_rate": 1e-3, "n_steps": 40, "batch_size": 1000, "n_epochs": 10,
+        "gamma": 0.97, "gae_lambda": 0.9,
+        "policy_kwargs": {"lstm_hidden_size": 64, "log_std_init": -0.5},
     },
     "quick": {
-        "learning_rate": 3e-3, "n_steps": 100, "batch_size": 500, "n_epochs": 10,
-        "gamma": 0.97, "gae_lambda": 0.9, "policy_kwargs": {"lstm_hidden_size": 64},
+        "learning_rate": 3e-3, "n_steps": 25, "batch_size": 250, "n_epochs": 10,
+        "gamma": 0.97, "gae_lambda": 0.9,
+        "policy_kwargs": {"lstm_hidden_size": 64, "log_std_init": -0.5},
     },
     "tiny": {
         "n_steps": 10, "batch_size": 10, "n_epochs": 1,
         "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
     },
 }  # fmt: skip
-_RL2_ENVS = {"default": 100, "lite": 20, "quick": 5, "tiny": 1}
+_RL2_ENVS = {"default": 100, "lite": 50, "quick": 10, "tiny": 1}
 
 
 def register() -> None:
@@ -140,7 +142,7 @@ def register() -> None:
                 "default": {"policy": "MlpLstmPolicy", "device": "cpu"},
                 # In its one env as many steps a rollout as RL2 takes in all of its own.
                 "lite": {**_RECURRENT_PPO["lite"], "n_steps": 2000},
-                "quick": {**_RECURRENT_PPO["quick"], "n_steps": 500},
+                "quick": {**_RECURRENT_PPO["quick"], "n_steps": 250},
                 "tiny": _RECURRENT_PPO["tiny"],
             },
             paper="Schulman et al. 2017, arXiv 1707.06347, with an LSTM",
