@@ -128,6 +128,18 @@ def test_likelihood_ratio_has_the_curvature_that_log_likelihood_lacks(network: G
     torch.testing.assert_close(hessians[1] - hessians[0], products)
 
 
+def test_scores_are_the_gradient_by_hand_of_who_drew(network: GaussianMLP) -> None:
+    """At the drawing policy the policy gradient; elsewhere linear in mean and log deviation."""
+    batch, theta = batch_of(network, 1), network.flat().detach()
+    expected = InnerStep(network, 0.3, "log_likelihood").adapt(theta, batch)
+    step = InnerStep(network, 0.3, "score")
+    torch.testing.assert_close(step.adapt(theta, batch), expected)
+    # All means and actions moved together by ten: still the same noise, and the same step.
+    far = Gaussian(batch.drawn_from.mean + 10.0, batch.drawn_from.log_std)
+    moved = batch._replace(action=batch.action + 10.0, drawn_from=far)
+    torch.testing.assert_close(step.adapt(theta, moved), expected)
+
+
 def test_trust_region_step_of_a_quadratic_is_the_closed_form() -> None:
     """min g.x within x'Ax/2 <= d has the solution -sqrt(2d / g'A^-1 g) A^-1 g."""
     torch.manual_seed(0)

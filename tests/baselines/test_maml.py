@@ -13,7 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 
 from m3po_baselines import MAML, ProMP
-from m3po_baselines.maml.inner_step import Batch
+from m3po_baselines.maml.inner_step import Batch, Gaussian, InnerStep
 from m3po_baselines.maml.meta_policy_gradient import MetaBatch, MetaPolicyGradient
 from m3po_baselines.maml.policy import Memory
 from m3po_baselines.maml.trajectories import EMPTY, Trajectories
@@ -98,9 +98,9 @@ def test_time_counts_from_the_start_of_each_episode(monkeypatch: pytest.MonkeyPa
     times: list[np.ndarray] = []
     batch = model.policy.batch
 
-    def kept(found: Trajectories, parameters: torch.Tensor) -> Batch:
+    def kept(found: Trajectories, drawn_from: Gaussian) -> Batch:
         times.append(found.time)
-        return batch(found, parameters)
+        return batch(found, drawn_from)
 
     monkeypatch.setattr(model.policy, "batch", kept)
     model.learn(360)
@@ -177,12 +177,17 @@ def test_adapts_every_so_many_steps_to_the_window() -> None:
         if not np.array_equal(memories[step].parameters, memories[step - 1].parameters)
     ]
     assert changed == [10, 20, 30]
-    window = memories[30].window
-    assert window.shape == (2, 15, 3 + 1 + 2)
-    np.testing.assert_array_equal(window[:, :, -1], np.tile(np.arange(15, 30), (2, 1)))
-    found = Trajectories(window[..., :3], window[..., 3:4], window[..., 4], window[..., 5])
-    expected = model.policy.inner_step.adapt(theta, model.policy.batch(found, theta))
-    np.testing.assert_allclose(memories[30].parameters, expected, atol=1e-6)
+    for step in (10, 30):
+        window = memories[step].window[:, -10:] if step == 10 else memories[step].window
+        np.testing.assert_array_equal(
+            window[0, :, -1], np.arange(step - 15, step)[-len(window[0]) :]
+        )
+        drawn_from = Gaussian(torch.as_tensor(window[..., 4:5]), torch.as_tensor(window[..., 5:6]))
+        found = Trajectories(window[..., :3], window[..., 3:4], window[..., 6], window[..., 7])
+        batch = model.policy.batch(found, drawn_from)
+        loss = "log_likelihood" if step == 10 else "score"  # the meta-policy drew the first ten
+        expected = InnerStep(model.policy.network, 0.1, loss).adapt(theta, batch)
+        np.testing.assert_allclose(memories[step].parameters, expected, atol=1e-6)
     # Opposite rewards for the same noise: opposite ways.
     toward = memories[10].parameters - theta.numpy()
     assert toward[0] @ toward[1] < 0.0
@@ -295,6 +300,17 @@ def test_envs_without_a_task_to_choose_are_refused() -> None:
     unspecified.spec = None
     with pytest.raises(ValueError, match="has no spec"):
         tiny(env=unspecified, n_envs=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_large_steps_online_stay_finite(name: str) -> None:
+    """Adapted actions lie many deviations away from the meta-policy's."""
+    model = make_agent(name, gym.make(ENV), preset="quick", seed=0, inner_learning_rate=30.0)
+    memories = acted(model, 150, np.array([1.0, -1.0]))
+    theta = model.policy.network.flat().detach().numpy()
+    assert np.abs(memories[-1].parameters - theta).max() < 1000.0
+    log_std = memories[-1].pending[:, 5]
+    assert (np.abs(log_std) < 60.0).all()
 
 
 def trial_returns(model: Any, n_trials: int = 20) -> np.ndarray:

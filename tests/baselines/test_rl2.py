@@ -125,3 +125,13 @@ def trial_returns(model: Any, n_trials: int = 20) -> np.ndarray:
             obs[i], reward, *_ = env.step(actions[i])
             returns[i, step // 100] += float(reward)
     return returns
+
+
+@pytest.mark.slow
+def test_returns_rise_within_a_trial() -> None:
+    """The first episode pays for finding the direction out, the second does not."""
+    env = gym.make(ENV, schedule="episodic")
+    model = make_agent("RL2", env, preset="lite", seed=0).learn(160_000)
+    first, second = trial_returns(model).mean(0)
+    assert second > 50.0  # the oracle earns 91
+    assert second > first + 5.0

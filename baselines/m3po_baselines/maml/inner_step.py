@@ -160,7 +160,25 @@ def likelihood_ratio_loss(now: Gaussian, batch: Batch) -> Tensor:
     return -batch.mean(batch.advantage * batch.ratio(now))
 
 
-INNER_LOSSES = {"log_likelihood": log_likelihood_loss, "likelihood_ratio": likelihood_ratio_loss}
+def score_loss(now: Gaussian, batch: Batch) -> Tensor:
+    """Minus the mean of advantage times the score with which each action was drawn, linear in now.
+
+    Its gradient is that of the log-likelihood loss where ``now`` drew the actions. Where another
+    policy did, say an adapted one, the direction in which it should have changed its actions is
+    asked of ``now``. The density of such actions under ``now`` would tell nothing but how far
+    away they are, and drive the deviation to infinity.
+    """
+    mean, log_std = batch.drawn_from
+    noise = (batch.action - mean) * (-log_std).exp()
+    score = noise * (-log_std).exp() * now.mean + (noise.square() - 1.0) * now.log_std
+    return -batch.mean(batch.advantage * score.sum(-1))
+
+
+INNER_LOSSES = {
+    "log_likelihood": log_likelihood_loss,
+    "likelihood_ratio": likelihood_ratio_loss,
+    "score": score_loss,
+}
 
 
 class InnerStep:

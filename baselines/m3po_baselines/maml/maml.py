@@ -24,8 +24,8 @@ Known deviations from the authors' code
   them, and one that is running when a phase ends is cut there, as by a time limit.
 * Prediction adapts online too, every ``adapt_every`` steps; published is one step after K whole
   episodes (``adapt_every=None`` does just this, after each inner episode of a trial). The step
-  always starts from the meta-policy, as in training, and treats the window's actions as if the
-  meta-policy had drawn them, also those that an adapted policy drew.
+  always starts from the meta-policy, as in training. For actions that an adapted policy drew it
+  takes the scores under that policy (``inner_step.score_loss``).
 * The last transition of an inner episode of a trial is not learnt from in prediction: its reward
   is not shown.
 * ``deterministic`` predictions have noise, since a policy without noise cannot adapt.

@@ -237,14 +237,17 @@ class MetaPolicyGradient(MetaAlgorithm):
         )
 
     def _act(self, obs: Array, starts: Array) -> Array:
-        collection, base = self._collection, obs[:, self.policy.obs_columns]
+        drawn_from = self._acting(self._collection, obs[:, self.policy.obs_columns])
+        self._collection.action = drawn_from.sample(torch.randn_like(drawn_from.mean)).numpy()
+        return self.policy.to_env(self._collection.action)
+
+    def _acting(self, collection: _Collection, obs: Array) -> Gaussian:
+        """What the acting policies draw from, each at its own env's observations (n, ...)."""
         parameters = collection.parameters.expand(len(obs), -1)
         with torch.no_grad():
-            drawn_from = self.policy.network.at_each(
-                parameters, torch.as_tensor(base, dtype=torch.float32)
+            return self.policy.network.at_each(
+                parameters, torch.as_tensor(obs, dtype=torch.float32)
             )
-            collection.action = drawn_from.sample(torch.randn_like(drawn_from.mean)).numpy()
-        return self.policy.to_env(collection.action)
 
     def _store(self, step: VecStep) -> None:
         collection = self._collection
@@ -262,7 +265,7 @@ class MetaPolicyGradient(MetaAlgorithm):
         if len(collection.recorder) < self.n_steps:
             return
         trajectories = collection.recorder.take()
-        batch = self.policy.batch(trajectories, collection.parameters)
+        batch = self.policy.batch(trajectories, self._acting(collection, trajectories.obs))
         theta = self.policy.network.flat().detach()
         adapting = len(collection.before) == len(collection.after)
         phase, batches = ("before", collection.before) if adapting else ("after", collection.after)

@@ -14,7 +14,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
-from m3po_baselines.maml.inner_step import Batch, GaussianMLP, InnerStep
+from m3po_baselines.maml.inner_step import Batch, Gaussian, GaussianMLP, InnerStep
 from m3po_baselines.maml.trajectories import EMPTY, Trajectories, normalized_advantages
 from m3po_bench.wrappers import FIRST_STEP, PREVIOUS_REWARD, ObservationLayout
 
@@ -26,8 +26,9 @@ class Memory(NamedTuple):
 
     Attributes:
         parameters: Of each env's policy, shape (n, n_parameters).
-        window: Its last transitions, the latest last: observation, action, reward, time since
-            the inner episode's start (``EMPTY`` in rows without one); shape (n, T, columns).
+        window: Its last transitions, the latest last: observation, action, mean and log deviation
+            that it was drawn with, reward, time since the inner episode's start (``EMPTY`` in rows
+            without a transition); shape (n, T, columns).
         pending: The transition whose reward is still to come, shape (n, columns).
         draws: Seed of the env's noise, and how often noise was drawn; int64, shape (n, 2).
     """
@@ -97,6 +98,8 @@ class AdaptivePolicy(BasePolicy):
             self.obs_dim, self.action_dim, net_arch, activation, init_std, min_std
         )
         self.inner_step = InnerStep(self.network, inner_learning_rate, inner_loss)
+        # The same step where the meta-policy drew the actions; here an adapted one may have.
+        self._online_step = InnerStep(self.network, inner_learning_rate, "score")
 
     def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
         """Actions in [-1, 1] of the policy that has not adapted."""
@@ -112,23 +115,15 @@ class AdaptivePolicy(BasePolicy):
         """Actions of the network in the env's range; what exceeds it is cut."""
         return self.unscale_action(np.clip(action / self.action_scale, -1.0, 1.0))
 
-    def batch(self, trajectories: Trajectories, parameters: Tensor) -> Batch:
-        """Trajectories with their advantages.
-
-        Args:
-            trajectories: Of n tasks.
-            parameters: Of the policies that drew the actions: one vector, or n of them.
-        """
+    def batch(self, trajectories: Trajectories, drawn_from: Gaussian) -> Batch:
+        """Trajectories with their advantages; ``drawn_from`` is what drew their actions."""
         advantage = normalized_advantages(
             trajectories, self.gamma, self.gae_lambda, self.baseline_ridge
         )
         filled = trajectories.filled
         weight = filled / np.maximum(filled.sum(1, keepdims=True), 1)
-        obs = torch.as_tensor(trajectories.obs, dtype=torch.float32)
-        with torch.no_grad():
-            drawn_from = self.network.at_each(parameters.expand(len(obs), -1), obs)
         return Batch(
-            obs,
+            torch.as_tensor(trajectories.obs, dtype=torch.float32),
             torch.as_tensor(trajectories.action, dtype=torch.float32),
             torch.as_tensor(advantage),
             torch.as_tensor(weight, dtype=torch.float32),
@@ -182,7 +177,8 @@ class AdaptivePolicy(BasePolicy):
                 noise = torch.from_numpy(self._fixed_noise(memory.draws))
             raw = drawn_from.sample(noise).numpy()
         memory.draws[:, 1] += 1
-        pending = np.column_stack([base, raw, np.zeros(len(obs)), time]).astype(np.float32)
+        columns = (base, raw, *drawn_from, np.zeros(len(obs)), time)
+        pending = np.column_stack(columns).astype(np.float32)
         action = self.to_env(raw)
         return (action[0] if single else action), tuple(memory._replace(pending=pending))
 
@@ -223,7 +219,7 @@ class AdaptivePolicy(BasePolicy):
         return Memory(parameters, window, memory.pending, draws), time
 
     def _empty_memory(self, n: int) -> Memory:
-        columns = self.obs_dim + self.action_dim + 2
+        columns = self.obs_dim + 3 * self.action_dim + 2
         return Memory(
             np.zeros((n, self.network.flat().numel()), np.float32),
             np.full((n, self.adapt_window, columns), EMPTY, np.float32),
@@ -232,9 +228,9 @@ class AdaptivePolicy(BasePolicy):
         )
 
     def _adapted(self, window: Array) -> Array:
-        obs, action, rest = np.split(
-            window, [self.obs_dim, self.obs_dim + self.action_dim], axis=-1
-        )
+        ends = self.obs_dim + self.action_dim * np.arange(4)
+        obs, action, mean, log_std, rest = np.split(window, ends, axis=-1)
         trajectories = Trajectories(obs, action, rest[..., 0], rest[..., 1].astype(np.int64))
-        theta = self.network.flat().detach()
-        return self.inner_step.adapt(theta, self.batch(trajectories, theta)).numpy()
+        drawn_from = Gaussian(torch.as_tensor(mean), torch.as_tensor(log_std))
+        batch = self.batch(trajectories, drawn_from)
+        return self._online_step.adapt(self.network.flat().detach(), batch).numpy()

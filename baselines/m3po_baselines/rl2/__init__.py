@@ -7,9 +7,9 @@ from typing import Any
 from m3po_bench.registry import AgentSpec
 
 _RECURRENT_PPO: dict[str, dict[str, Any]] = {
-    # Short rollouts in one minibatch: an update of an LSTM takes as long as its longest sequence.
+    # Short rollouts of many envs: an update of an LSTM takes as long as its longest sequence.
     "lite": {
-        "learning_rate": 1e-3, "n_steps": 25, "batch_size": 500, "n_epochs": 10,
+        "learning_rate": 1e-3, "n_steps": 40, "batch_size": 1000, "n_epochs": 10,
         "gamma": 0.97, "gae_lambda": 0.9,
         "policy_kwargs": {"lstm_hidden_size": 64, "log_std_init": -0.5},
     },
@@ -23,7 +23,7 @@ _RECURRENT_PPO: dict[str, dict[str, Any]] = {
         "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
     },
 }  # fmt: skip
-_RL2_ENVS = {"default": 100, "lite": 20, "quick": 10, "tiny": 1}
+_RL2_ENVS = {"default": 100, "lite": 50, "quick": 10, "tiny": 1}
 
 AGENTS = (
     AgentSpec(
@@ -41,7 +41,7 @@ AGENTS = (
         {
             "default": {"policy": "MlpLstmPolicy", "device": "cpu"},
             # In its one env as many steps a rollout as RL2 takes in all of its own.
-            "lite": {**_RECURRENT_PPO["lite"], "n_steps": 500},
+            "lite": {**_RECURRENT_PPO["lite"], "n_steps": 2000},
             "quick": {**_RECURRENT_PPO["quick"], "n_steps": 250},
             "tiny": _RECURRENT_PPO["tiny"],
         },
