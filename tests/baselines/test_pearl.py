@@ -177,6 +177,15 @@ class TestTraining:
         assert tasks[4] == tasks[5]  # prior and posterior of one iteration
         assert tasks[6] == tasks[7]
 
+    def test_is_the_same_whatever_the_envs_schedule(self) -> None:
+        """What it learns in does not change, so neither does what it learns."""
+        learnt = []
+        for schedule in ("episodic", CHANGING):
+            env = gym.make(ENV, schedule=schedule, max_episode_steps=20)
+            model = tiny(env, posterior_steps=1).learn(100)
+            learnt.append(torch.cat([p.flatten() for p in model.policy.parameters()]))
+        assert torch.equal(*learnt)
+
     @pytest.mark.parametrize("fails", [False, True])
     def test_frees_the_env_afterwards_also_when_a_callback_fails(self, fails: bool) -> None:
         class Fail(BaseCallback):
