@@ -17,7 +17,7 @@ from torch.distributions import Normal, kl_divergence
 from m3po_baselines import PEARL
 from m3po_baselines.pearl.belief import Belief, ContextEncoder
 from m3po_baselines.pearl.collection import CollectionPlan
-from m3po_baselines.pearl.task_replay import TaskReplay
+from m3po_baselines.pearl.task_replay import TaskReplay, TaskTransitions
 from m3po_bench import make_agent
 from m3po_bench.common.soft_actor_critic import Transitions, critic_loss
 from m3po_bench.registry import UnknownNameError
@@ -158,6 +158,13 @@ class Watch(gym.Wrapper[Array, Array, Array, Array]):
         return self.env.step(action)
 
 
+def assert_rewards_are_the_tasks(data: TaskTransitions) -> None:
+    """Whether transitions of both tasks of the point, in their order, are what they say."""
+    direction = torch.tensor([-1.0, 1.0])[:, None]
+    expected = direction * data.next_obs[..., 0] - 0.05 * data.action[..., 0].square()
+    torch.testing.assert_close(data.reward, expected, rtol=1e-4, atol=1e-5)
+
+
 class TestTraining:
     def test_contexts_are_standardised_by_what_was_collected(self) -> None:
         env = gym.make(ENV, max_episode_steps=20)
@@ -176,6 +183,15 @@ class TestTraining:
         assert tasks[:4] == [-1.0, -1.0, 1.0, 1.0]
         assert tasks[4] == tasks[5]  # prior and posterior of one iteration
         assert tasks[6] == tasks[7]
+
+    def test_is_the_same_whatever_the_envs_schedule(self) -> None:
+        """What it learns in does not change, so neither does what it learns."""
+        learnt = []
+        for schedule in ("episodic", CHANGING):
+            env = gym.make(ENV, schedule=schedule, max_episode_steps=20)
+            model = tiny(env, posterior_steps=1).learn(100)
+            learnt.append(torch.cat([p.flatten() for p in model.policy.parameters()]))
+        assert torch.equal(*learnt)
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_frees_the_env_afterwards_also_when_a_callback_fails(self, fails: bool) -> None:
@@ -205,10 +221,7 @@ class TestTraining:
         assert int(model.replay_buffer.sizes.sum()) == n_envs * 160
         assert int(model.encoder_buffer.sizes.max()) == 30
         for buffer in (model.replay_buffer, model.encoder_buffer):
-            data = buffer.sample(torch.tensor([0, 1]), 500)
-            direction = torch.tensor([-1.0, 1.0])[:, None]
-            expected = direction * data.next_obs[..., 0] - 0.05 * data.action[..., 0].square()
-            torch.testing.assert_close(data.reward, expected, rtol=1e-4, atol=1e-5)
+            assert_rewards_are_the_tasks(buffer.sample(torch.tensor([0, 1]), 500))
 
     def test_z_lasts_an_episode_and_the_encoder_learns_from_the_priors(self) -> None:
         env = gym.make(ENV, max_episode_steps=20)
@@ -259,9 +272,12 @@ class TestTraining:
         assert [episode[0] for episode in env.episodes] == expected
         assert all(len(set(episode)) == 1 for episode in env.episodes)
 
-    def test_the_step_between_two_episodes_of_a_trial_is_left_out(self) -> None:
-        model = tiny(TrialWrapper(gym.make(ENV, max_episode_steps=10), 3)).learn(60)
-        assert int(model.replay_buffer.sizes.sum()) == 60 - 4
+    def test_a_trial_is_in_one_task_and_the_steps_between_its_episodes_are_left_out(self) -> None:
+        env = TrialWrapper(gym.make(ENV, max_episode_steps=10), 3)
+        model = tiny(env, initial_steps=40).learn(150)  # two trials in each task, and one more
+        assert int(model.replay_buffer.sizes.sum()) == 150 - 5 * 2
+        data = model.replay_buffer.sample(torch.tensor([0, 1]), 500)
+        assert_rewards_are_the_tasks(data)
 
     def test_a_loaded_agent_keeps_its_tasks(self, tmp_path: Path) -> None:
         model = tiny("M3PO/PendulumRandomParams-v0", n_train_tasks=3)
@@ -386,14 +402,22 @@ class TestMemory:
 class Deaf(gym.Wrapper[Array, Array, Array, Array]):
     """Has tasks, but does not listen to what it should play."""
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         return self.env.reset(seed=seed)
 
 
-def test_says_so_where_tasks_cannot_be_forced() -> None:
-    model = tiny(Deaf(gym.make("M3PO/PendulumRandomParams-v0")))
+class Closed(gym.Wrapper[Array, Array, Array, Array]):
+    """Has tasks, and no way to say which to play."""
+
+    def reset(self, *, seed: int | None = None) -> Any:  # type: ignore[override]
+        return self.env.reset(seed=seed)
+
+
+@pytest.mark.parametrize("wrapper", [Deaf, Closed])
+def test_says_so_where_tasks_cannot_be_forced(
+    wrapper: type[gym.Wrapper[Any, Any, Any, Any]],
+) -> None:
+    model = tiny(wrapper(gym.make("M3PO/PendulumRandomParams-v0")))
     with pytest.raises(ValueError, match="PEARL trains in tasks of its choice"):
         model.learn(10)
 

@@ -26,15 +26,22 @@ Known deviations.
   penalties of 1e-3 on the policy's mean and log deviation are left out.
 - The next observation is part of the context in every family, so that one setting serves all;
   published only for random parameters of the dynamics.
+- Contexts are standardised, by the RL buffer's transitions before each iteration's updates.
+  Without it an encoder of small rewards hardly learns within a short budget.
 - z is inferred after every transition (``belief_update="step"``): the published agent infers it
-  between episodes only, and cannot adapt within one.
+  between episodes only, and cannot adapt within one. So that few transitions are enough, the
+  presets ``lite`` and ``quick`` train the encoder on contexts of all sizes
+  (``context_size=(1, n)``), instead of one; and on all of a task's data under the prior
+  (``encoder_buffer_size``), because a short budget has little.
+- The encoder's buffer is a ring as long as a collection, instead of emptied before each.
 - Each episode of the posterior phase draws z from the posterior; in the authors' code its first
   episode still draws from the prior.
 - With continuous tasks, 40 are drawn for training (published: 100 for cheetah-vel and
   humanoid-dir, 40 for walker and hopper).
 
 What it cannot do: a product of factors never forgets. Where the task changes within an episode,
-old transitions outvote the new ones for about as long as the old task lasted.
+old transitions outvote the new ones for about as long as the old task lasted; ``forgetting``, ours
+and off by default, makes them fade.
 """
 
 from __future__ import annotations
@@ -230,12 +237,9 @@ class PEARL(MetaAlgorithm):
 
     def _draw_train_tasks(self) -> tuple[Task | None, ...]:
         """The training tasks; None stands for the only one of an env that has no ``tasks``."""
-        try:
-            tasks = self.env.get_attr("tasks")[0] if self.env is not None else None
-        except AttributeError:
-            tasks = None
-        if tasks is None:
+        if self.env is None or not self.env.has_attr("tasks"):
             return (None,)
+        tasks = self.env.get_attr("tasks", 0)[0]
         if isinstance(tasks, FiniteTasks):
             return tuple(tasks.parse(index) for index in range(len(tasks)))
         rng = np.random.default_rng(self.seed)
@@ -278,10 +282,9 @@ class PEARL(MetaAlgorithm):
 
     def _begin_episode(self, i: int) -> None:
         """Put the i-th env in the task that is due, and choose z for its episode."""
-        last = self._segments[i]
         segment = self.plan.begin_episode()
-        if last is None or last.task != segment.task:
-            self._force_task(i, self.train_tasks[segment.task])
+        # Each time, although an env keeps a forced task: a TrialWrapper forgets it after a trial.
+        self._force_task(i, self.train_tasks[segment.task])
         self._segments[i] = segment
         if segment.from_prior or self.encoder_buffer.sizes[segment.task] == 0:
             self._z[i] = torch.randn(self.policy.latent_dim)
