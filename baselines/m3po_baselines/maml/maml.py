@@ -35,6 +35,9 @@ Online, one inner step needs tens of transitions, and until the first one nothin
 task. Advantages are normalised, so a change shows only in which actions pay, not in a lower reward;
 where adapted actions are all cut to the same end of the range, it does not show. So under schedules
 that change the task within an episode expect less than between the episodes of a trial.
+
+On-policy, MAML wants 10^5 env steps on a point and 10^6 to 10^8 elsewhere: with the 3,000 of
+``quick`` it learns little on the point and nothing on the pendulum.
 """
 
 from __future__ import annotations
