@@ -151,15 +151,14 @@ def test_two_parallel_envs(name: str) -> None:
 @pytest.mark.parametrize("name", agent_names())
 def test_what_is_resumed_equals_what_went_on(name: str, tmp_path: Path) -> None:
     """Where an agent declares it; the others refuse the callback by name."""
-    callback = ExactCheckpoint(tmp_path / "at", every=150)  # episodes end at 100, 200, 300
+    callback = ExactCheckpoint(tmp_path / "at.pt", every=150)  # episodes end at 100, 200, 300
     model = make(name)
     if not getattr(model, "exact_resume", False):
         with pytest.raises(ValueError, match="cannot be resumed exactly"):
             model.learn(10, callback=callback)
         return
     model.learn(330, callback=callback)
-    env = gym.make(ENV, **env_kwargs(name))
-    resumed = type(model).resume(tmp_path / "at", env)
+    resumed = make(name).resume(tmp_path / "at.pt")
     assert resumed.num_timesteps == 200
     resumed.learn(130, reset_num_timesteps=False)
     assert resumed.num_timesteps == model.num_timesteps == 330

@@ -22,9 +22,11 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
 
-from m3po_bench.common.checkpoints import MODEL, STATE, find_checkpoint, write_checkpoint
+from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.wrappers import FIRST_STEP, ObservationLayout, check_flat, layout_of
+
+_COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 
 Array = NDArray[Any]
 AgentState = tuple[Array, ...]
@@ -174,29 +176,37 @@ class MetaAlgorithm(BaseAlgorithm):
         callback.on_training_end()
         return self
 
-    @classmethod
-    def resume(cls, folder: str | Path, env: GymEnv) -> Self:
-        """The agent of a checkpoint; ``learn(..., reset_num_timesteps=False)`` goes on with it.
+    def resume(self, path: str | Path) -> Self:
+        """Take over a checkpoint; ``learn(..., reset_num_timesteps=False)`` goes on with it.
+
+        The agent must have been made as the one before was. Nothing is unpickled.
 
         Args:
-            folder: Where ``common.checkpoints.ExactCheckpoint`` has put it.
-            env: Made as the one before.
+            path: Where ``common.checkpoints.ExactCheckpoint`` has put it.
 
         Raises:
             FileNotFoundError: If there is no checkpoint.
+            RuntimeError: If it is of an agent with other networks.
         """
-        found = find_checkpoint(Path(folder))
-        model = cls.load(found / MODEL, env=env)
-        state = torch.load(found / STATE, weights_only=True)
-        model._restore(state["training"])
-        model._begin_anew(state["seed"])
-        return model
+        found = read_checkpoint(Path(path))
+        self.set_parameters(found["parameters"])
+        for name in _COUNTERS:
+            setattr(self, name, found[name])
+        self._restore(found["training"])
+        self._begin_anew(found["seed"])
+        return self
 
-    def _take_checkpoint(self, folder: Path) -> None:
+    def _take_checkpoint(self, path: Path) -> None:
         self.checkpoint_due = None
         entropy = None if self.seed is None else (self.seed, self.num_timesteps)
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
-        write_checkpoint(folder, self, {"training": self._training_state(), "seed": seed})
+        content = {
+            "parameters": self.get_parameters(),
+            "training": self._training_state(),
+            "seed": seed,
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+        write_checkpoint(path, content)
         self._begin_anew(seed)
 
     def _begin_anew(self, seed: int) -> None:
@@ -208,7 +218,7 @@ class MetaAlgorithm(BaseAlgorithm):
         self._agent_state = None
 
     def _training_state(self) -> dict[str, Any]:
-        """Tensors and plain values that decide the training and are not in SB3's archive."""
+        """Tensors and plain values, beside parameters, that decide how training goes on."""
         raise NotImplementedError(f"{type(self).__name__} does not declare exact_resume")
 
     def _restore(self, state: dict[str, Any]) -> None:

@@ -311,6 +311,7 @@ class M3PO(MetaAlgorithm):
             "bootstrap": self.trainer.bootstrap,
             "policy_updates": self.soft_actor_critic.n_updates,
             "next_fit": self._next_fit,
+            "fitted": self._fitted,
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
@@ -318,6 +319,7 @@ class M3PO(MetaAlgorithm):
         self.trainer.bootstrap = state["bootstrap"]
         self.soft_actor_critic.n_updates = state["policy_updates"]
         self._next_fit = state["next_fit"]
+        self._fitted = state["fitted"]
 
     def _begin_anew(self, seed: int) -> None:
         super()._begin_anew(seed)

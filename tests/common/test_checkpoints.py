@@ -1,56 +1,56 @@
-"""A checkpoint is replaced as a whole, taken where all episodes end, and found after any kill."""
+"""A checkpoint is replaced as a whole, taken where all episodes end, and never unpickled."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from m3po_bench import make_agent
-from m3po_bench.common.checkpoints import (
-    MODEL,
-    STATE,
-    ExactCheckpoint,
-    find_checkpoint,
-    write_checkpoint,
-)
+from m3po_bench.common.checkpoints import ExactCheckpoint, read_checkpoint, write_checkpoint
 
 ENV = "M3PO/PointFwdBwd-v0"
 
 
-def saving(text: str) -> Any:
-    return SimpleNamespace(save=lambda path: Path(path).write_text(text))
-
-
 def test_the_newer_one_replaces_the_older(tmp_path: Path) -> None:
-    for text in ("old", "new"):
-        write_checkpoint(tmp_path / "at", saving(text), {"seed": 1})
-    assert (find_checkpoint(tmp_path / "at") / MODEL).read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["at"]
+    for seed in (1, 2):
+        write_checkpoint(tmp_path / "at.pt", {"seed": seed, "weight": torch.ones(2)})
+    assert read_checkpoint(tmp_path / "at.pt")["seed"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["at.pt"]
 
 
-def test_a_kill_between_two_renamings_leaves_the_old_one(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "at", saving("old"), {})
-    (tmp_path / "at").rename(tmp_path / ".at.old")
-    assert (find_checkpoint(tmp_path / "at") / MODEL).read_text() == "old"
-
-
-def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
-    def fails(path: Path) -> None:
+def test_a_write_that_fails_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
         raise OSError("No space left on device")
 
-    write_checkpoint(tmp_path / "at", saving("old"), {})
+    write_checkpoint(tmp_path / "at.pt", {"seed": 1})
+    monkeypatch.setattr(torch, "save", fails)
     with pytest.raises(OSError, match="No space"):
-        write_checkpoint(tmp_path / "at", SimpleNamespace(save=fails), {})
-    assert (find_checkpoint(tmp_path / "at") / MODEL).read_text() == "old"
+        write_checkpoint(tmp_path / "at.pt", {"seed": 2})
+    assert read_checkpoint(tmp_path / "at.pt")["seed"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["at.pt"]
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (Path(tmp_path / "touched"),)  # type: ignore[return-value]
+
+    torch.save({"seed": Evil()}, tmp_path / "at.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        read_checkpoint(tmp_path / "at.pt")
+    assert not (tmp_path / "touched").exists()
 
 
 def test_nothing_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=f"expected {MODEL} and {STATE}"):
-        find_checkpoint(tmp_path / "at")
+    with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+        read_checkpoint(tmp_path / "at.pt")
     with pytest.raises(ValueError, match="every=0: expected at least 1"):
         ExactCheckpoint(tmp_path, every=0)
 
@@ -65,5 +65,5 @@ def test_checkpoints_wait_for_the_end_of_an_episode(tmp_path: Path) -> None:
             return True
 
     model = make_agent("M3PO", ENV, preset="tiny", seed=0, learning_starts=10_000)
-    model.learn(650, callback=[ExactCheckpoint(tmp_path / "at", every=120), Watch()])
+    model.learn(650, callback=[ExactCheckpoint(tmp_path / "at.pt", every=120), Watch()])
     assert due == [200, 400, 600]
