@@ -16,10 +16,11 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from m3po_bench.commands import List, References, Report, Run, Theory, Verify, complain
+from m3po_bench.commands import List, References, Report, Theory, Verify, complain
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.model_commands import Eval, Train
 from m3po_bench.registry import UnknownNameError, unknown_name
+from m3po_bench.run_command import Run
 
 _INTERRUPTED, _READER_GONE = 130, 141
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)

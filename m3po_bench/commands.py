@@ -1,4 +1,4 @@
-"""What the commands about suites and results take and do; ``cli`` parses."""
+"""What the commands about results take and do; ``cli`` parses."""
 
 from __future__ import annotations
 
@@ -10,108 +10,11 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from m3po_bench.leaderboard.grid import (
-    RunSpec,
-    SuiteError,
-    check_envs,
-    env_ids,
-    load_suite,
-    suite_names,
-)
+from m3po_bench.leaderboard.grid import SuiteError, env_ids, load_suite, suite_names
 from m3po_bench.registry import agent_names, agent_spec, short_name, unknown_name
 
 RESULTS = Path("results/runs")
 """Where runs go by default, in the current folder."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """Train every agent of a suite on its envs, evaluate, and write the leaderboard.
-
-    Finished runs are skipped, so the same command goes on after an interruption.
-
-    Try:
-      m3po-bench run quick
-      m3po-bench run quick --agents M3PO,SAC-PrevReward --seeds 5
-      m3po-bench run my_suite.toml --workers 2 --out results/runs/mine
-      m3po-bench run lite --executor ray --retries 2 --time-limit-min 90
-    """
-
-    suite: Annotated[Positional[str], arg(metavar="SUITE|FILE.toml")]
-    """A suite of `m3po-bench list`, or a TOML file."""
-    agents: str = ""
-    """Only these, separated by commas; `all` for every registered agent."""
-    envs: str = ""
-    """Only these, separated by commas; short names do."""
-    seeds: int | None = None
-    """Number of seeds, instead of the suite's."""
-    workers: int = 0
-    """Runs at a time; 0 means one for each processor, or all that a cluster takes."""
-    executor: str = "local"
-    """Where runs are made: local, ray or slurm (docs/scale_out.md)."""
-    gpus: float = 0.0
-    """GPUs for each run, of a cluster; Ray hands out fractions too."""
-    retries: int = 0
-    """How often a run that fails is tried again at once; the same command later always does."""
-    time_limit_min: float = 0.0
-    """Minutes after which a run is ended, as failed; 0 means never."""
-    memory_limit_gb: float = 0.0
-    """Resident memory above which a run is ended, as failed; 0 means any."""
-    out: Path | None = None
-    """Results folder; by default results/runs/SUITE."""
-    dry_run: bool = False
-    """Only say what would be run."""
-    json: bool = False
-    """Print one JSON object instead of text."""
-    quiet: bool = False
-    """No progress."""
-
-    def execute(self) -> int:
-        """Run; see the class."""
-        from m3po_bench.leaderboard.executors import make_executor
-        from m3po_bench.leaderboard.progress import make_display
-        from m3po_bench.leaderboard.scheduler import run_all
-        from m3po_bench.leaderboard.store import Store
-        from m3po_bench.leaderboard.supervision import Limits
-
-        suite = load_suite(self.suite).select(_split(self.agents), _split(self.envs), self.seeds)
-        if self.retries < 0:
-            raise SuiteError(f"--retries {self.retries}: expected 0 or more")
-        store = Store(self.out or RESULTS / suite.name)
-        if store.root.exists() and not store.root.is_dir():
-            raise SuiteError(f"--out {store.root}: is a file; expected a folder")
-        limits = Limits(self.time_limit_min, self.memory_limit_gb)
-        executor = make_executor(self.executor, store, self.workers, limits, self.gpus)
-        check_envs(suite.envs, suite.schedules)
-        runs = list(suite.runs())
-        if self.dry_run:
-            return self._list(runs, {run.run_id for run in runs if store.is_finished(run)})
-        store.write_suite(suite)
-        with make_display(runs, executor.slots, self.quiet) as display:
-            state = run_all(runs, store, executor, display, self.retries)
-        failed = {f.spec.run_id: f.reason for f in state.failures}
-        try:
-            if state.skipped + len(state.finished) or not failed:
-                _print_report(store, self.json, failed)
-        finally:  # a report that finds the disk full must not hide what failed
-            for run_id, reason in failed.items():
-                complain(f"{run_id} failed: {reason}")
-        if failed:
-            complain(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
-        return 1 if failed else 0
-
-    def _list(self, runs: list[RunSpec], finished: set[str]) -> int:
-        rows = [
-            {"run": r.run_id, "preset": r.budget.preset, "steps": r.budget.steps,
-             "config": r.config_hash, "finished": r.run_id in finished}
-            for r in runs
-        ]  # fmt: skip
-        if self.json:
-            print(json.dumps(rows, indent=2))
-        for row in [] if self.json else rows:
-            mark = "finished" if row["finished"] else f"{row['steps']:,} steps, {row['preset']}"
-            print(f"{row['run']:50} {mark}")
-        return 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +35,7 @@ class Report:
         """Report; see the class."""
         from m3po_bench.leaderboard.store import Store
 
-        _print_report(Store(_results_folder(self.folder)), self.json, {})
+        print_report(Store(_results_folder(self.folder)), self.json, {})
         return 0
 
 
@@ -288,10 +191,6 @@ def complain(text: str) -> None:
     print(f"m3po-bench: {text}", file=sys.stderr)
 
 
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
 def _results_folder(name: str) -> Path:
     """The results folder that a path or a suite's name stands for, or the newest one."""
     if not name:
@@ -310,7 +209,8 @@ def _name_damaged(store: Any) -> None:
         complain(f"{folder}: {problem}; left out")
 
 
-def _print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
+def print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
+    """Write a results folder's report, and print it."""
     from m3po_bench.leaderboard.report import write_report
     from m3po_bench.theory import gap_figure
 

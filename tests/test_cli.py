@@ -55,6 +55,7 @@ def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str
         (["run", "quick", "--gpus", "-1"], "--gpus -1"),
         (["run", "quick", "--retries", "-1"], "--retries -1"),
         (["run", "quick", "--time-limit-min", "-5"], "--time-limit-min -5"),
+        (["run", "quick", "--continue-published"], "no results/quick in the current folder"),
         (["run", "quick", "--time-limit-min", "nan"], "--time-limit-min nan"),
         (["run", "quick", "--memory-limit-gb", "inf"], "--memory-limit-gb inf"),
         (["run", "quick", "--memory-limit-gb", "much"], "'much'"),
@@ -149,10 +150,12 @@ def test_dry_run_lists_and_starts_nothing(
     arguments = ("run", "quick", "--envs", "PointFwdBwd", "--seeds", "1", "--dry-run")
     status, out, _ = _call(capsys, *arguments)
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == [
+    *lines, total = out.splitlines()
+    assert [line.split()[0] for line in lines] == [
         "PointFwdBwd-hazard/M3PO/seed0",
         "PointFwdBwd-hazard/SAC/seed0",
     ]
+    assert total.endswith("0 to make in about 0.0 core-hours; 2 of unknown cost")
     runs = json.loads(_call(capsys, *arguments, "--json")[1])
     assert [run["finished"] for run in runs] == [False, False]
     assert not list(empty_folder.iterdir())

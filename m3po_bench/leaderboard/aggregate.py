@@ -49,7 +49,7 @@ def load_rows(store: Store) -> pd.DataFrame:
     """Every evaluation row of every finished run.
 
     Returns:
-        A long table: agent, env, schedule, seed, then the columns of ``evaluation.csv``.
+        A long table: agent, env, schedule, seed, then the columns of ``store.COLUMNS``.
 
     Raises:
         SuiteError: If no run is finished, or runs of one entry were configured differently.

@@ -40,7 +40,7 @@ def entry_metrics(
 
     Args:
         rows: From ``aggregate.load_rows``.
-        changes: ``changes.csv`` of all runs, from ``traces.load_table``; of the final checkpoint's
+        changes: ``CHANGES`` of all runs, from ``traces.load_table``; of the final checkpoint's
             online test episodes.
         references: By env and schedule.
         eval_episodes: Test episodes that every checkpoint has played.

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.ray_executor import RayExecutor
 from m3po_bench.leaderboard.slurm_executor import SlurmExecutor
 from m3po_bench.leaderboard.store import Store
-from m3po_bench.leaderboard.supervision import Limits, Outcome, SupervisedProcess
+from m3po_bench.leaderboard.supervision import Outcome, SupervisedProcess
 from m3po_bench.registry import unknown_name
 
 EXECUTORS = ("local", "ray", "slurm")
@@ -50,18 +51,18 @@ class LocalExecutor:
     Processes share nothing, so that one that is killed hurts nobody else.
     """
 
-    def __init__(self, store: Store, workers: int, limits: Limits) -> None:
+    def __init__(self, store: Store, workers: int, options: RunOptions) -> None:
         self.slots = workers or os.cpu_count() or 1
         self._store = store
-        self._limits = limits
+        self._options = options
 
     def start(self, specs: Sequence[RunSpec]) -> list[SupervisedProcess]:
         """See ``Executor.start``."""
-        return [SupervisedProcess(spec, self._store, self._limits) for spec in specs]
+        return [SupervisedProcess(spec, self._store, self._options) for spec in specs]
 
 
 def make_executor(
-    name: str, store: Store, workers: int, limits: Limits, gpus: float = 0.0
+    name: str, store: Store, workers: int, options: RunOptions, gpus: float = 0.0
 ) -> Executor:
     """The executor of a name.
 
@@ -69,7 +70,7 @@ def make_executor(
         name: One of ``EXECUTORS``.
         store: Where results go.
         workers: How many runs at a time; 0 for as many as there is room for.
-        limits: What one run may take.
+        options: What one run may take.
         gpus: GPUs for each run, where the executor hands them out.
 
     Raises:
@@ -83,9 +84,9 @@ def make_executor(
     if not 0 <= gpus < float("inf"):
         raise SuiteError(f"--gpus {gpus}: expected a positive number, or 0 for none")
     if name == "ray":
-        return RayExecutor(store, workers, limits, gpus)
+        return RayExecutor(store, workers, options, gpus)
     if name == "slurm":
-        return SlurmExecutor(store, workers, limits, gpus)
+        return SlurmExecutor(store, workers, options, gpus)
     if gpus:
         raise SuiteError(f"--gpus {gpus:g}: only --executor ray and slurm hand out GPUs")
-    return LocalExecutor(store, workers, limits)
+    return LocalExecutor(store, workers, options)

@@ -45,7 +45,7 @@ class LiveDisplay:
             if run_id not in self._bars:
                 total = self._steps[run_id]
                 self._bars[run_id] = self._progress.add_task(run_id, total=total, note="")
-            note = f"{step:,} / {self._steps[run_id]:,} steps"
+            note = f"{step:,} / {self._steps[run_id]:,} steps{_return(state, run_id)}"
             self._progress.update(self._bars[run_id], completed=step, note=note)
         done = state.skipped + len(state.finished)
         note = _summary(state, self._workers)
@@ -115,7 +115,13 @@ def make_display(runs: list[RunSpec], workers: int, quiet: bool) -> Any:
 
 
 def _steps(state: State) -> str:
-    return ", ".join(f"{run_id} at {step:,}" for run_id, step in state.running.items())
+    return ", ".join(
+        f"{run_id} at {step:,}{_return(state, run_id)}" for run_id, step in state.running.items()
+    )
+
+
+def _return(state: State, run_id: str) -> str:
+    return f", return {state.returns[run_id]:.1f}" if run_id in state.returns else ""
 
 
 def _summary(state: State, workers: int) -> str:

@@ -68,20 +68,37 @@ def peak_memory_mb() -> float:
 class Stopwatch:
     """Adds up wall and CPU seconds of the blocks it times.
 
-    Attributes:
-        wall: Seconds by the clock.
-        cpu: Seconds of this process on processors.
+    Args:
+        wall: Seconds by the clock to begin with.
+        cpu: Seconds of this process on processors to begin with.
     """
 
-    def __init__(self) -> None:
-        self.wall = self.cpu = 0.0
+    def __init__(self, wall: float = 0.0, cpu: float = 0.0) -> None:
+        self._spent = (wall, cpu)
+        self._since: tuple[float, float] | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Time the block inside."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        self._since = _clocks()
         try:
             yield
         finally:
-            self.wall += time.perf_counter() - wall
-            self.cpu += time.process_time() - cpu
+            self._spent, self._since = self._both(), None
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Seconds so far, ``wall`` and ``cpu``; those of a block that still runs are in."""
+        wall, cpu = self._both()
+        return {"wall": wall, "cpu": cpu}
+
+    def _both(self) -> tuple[float, float]:
+        wall, cpu = self._spent
+        if self._since is None:
+            return wall, cpu
+        now = _clocks()
+        return wall + now[0] - self._since[0], cpu + now[1] - self._since[1]
+
+
+def _clocks() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()

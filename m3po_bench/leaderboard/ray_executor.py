@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.remote import RemoteRun, first_line, need
 from m3po_bench.leaderboard.store import Store
-from m3po_bench.leaderboard.supervision import Limits, Outcome, make_run
+from m3po_bench.leaderboard.supervision import Outcome, make_run
 
 _LOSSES = 3
 """How many workers or nodes may die under one run before it has failed."""
@@ -30,14 +31,14 @@ class RayExecutor:
     that is started here.
     """
 
-    def __init__(self, store: Store, workers: int, limits: Limits, gpus: float) -> None:
+    def __init__(self, store: Store, workers: int, options: RunOptions, gpus: float) -> None:
         need("ray", extra="ray")
         self.slots = workers or sys.maxsize
         self._store = Store(store.root.resolve())  # workers have folders of their own
-        self._limits = limits
+        self._options = options
         self._resources: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus}
-        if limits.memory_gb:
-            self._resources["memory"] = int(limits.memory_gb * 2**30)
+        if options.memory_gb:
+            self._resources["memory"] = int(options.memory_gb * 2**30)
 
     def start(self, specs: Sequence[RunSpec]) -> list[RayRun]:
         """See ``Executor.start``.
@@ -56,7 +57,7 @@ class RayExecutor:
                 raise SuiteError(f"--executor ray: {first_line(error)}") from None
         task = ray.remote(max_retries=_LOSSES, **self._resources)(make_run)
         return [
-            RayRun(spec, self._store, task.remote(spec, self._store.root, self._limits))
+            RayRun(spec, self._store, task.remote(spec, self._store.root, self._options))
             for spec in specs
         ]
 

@@ -21,8 +21,8 @@ def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: Refer
     """For each env: reward by the time since a change, share not yet recovered, regret.
 
     Args:
-        ages: ``by_age.csv`` of all runs of one schedule, from ``traces.load_table``.
-        changes: ``changes.csv`` of the same runs.
+        ages: ``BY_AGE`` of all runs of one schedule, from ``traces.load_table``.
+        changes: ``CHANGES`` of the same runs.
         references: Random and oracle are drawn as dashed lines.
 
     Returns:

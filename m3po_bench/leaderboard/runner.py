@@ -27,7 +27,10 @@ from m3po_bench.leaderboard import provenance
 from m3po_bench.leaderboard.evaluation import Episode, evaluate, isolated_randomness
 from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
 from m3po_bench.leaderboard.lock import Lock, LostLockError
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.provenance import Stopwatch
+from m3po_bench.leaderboard.resuming import CHECKPOINT_EVERY, RunCheckpoint
+from m3po_bench.leaderboard.run_log import RunLog
 from m3po_bench.leaderboard.settings import (
     TEST,
     make_envs,
@@ -53,13 +56,19 @@ class Run:
     Attributes:
         spec: What to run.
         store: Where its rows and its record go.
+        options: Who else is told of its progress.
+        checkpoint_every: Env steps between two checkpoints to resume from.
     """
 
     spec: RunSpec
     store: Store
-    _training: Stopwatch = field(default_factory=Stopwatch)
+    options: RunOptions = field(default_factory=RunOptions)
+    checkpoint_every: int = CHECKPOINT_EVERY
+    _learning: Stopwatch = field(default_factory=Stopwatch)
     _evaluation: Stopwatch = field(default_factory=Stopwatch)
+    _resumed_at: list[int] = field(default_factory=list)
     _reported: float = 0.0
+    _return: float = math.nan
 
     def execute(self) -> None:
         """Learn and evaluate, and write ``run.json`` as the last thing.
@@ -69,17 +78,20 @@ class Run:
             FloatingPointError: If a return is not a finite number.
         """
         spec, budget = self.spec, self.spec.budget
-        self.store.begin(spec)
         train_env = gym.make(spec.env, split="train", **spec.env_kwargs)
         self._test_envs = make_envs(spec.env, spec.env_kwargs)
-        self._due = [budget.steps * i // budget.checkpoints for i in range(1, budget.checkpoints)]
-        kwargs = deepcopy(dict(spec.variant.kwargs))  # SB3 writes into policy_kwargs
-        model = make_agent(
-            spec.variant.agent, train_env, preset=budget.preset, seed=spec.seed, **kwargs
-        )
+        self._checkpoint = RunCheckpoint(self.store.folder(spec), spec, self.checkpoint_every)
+        model = self._begin(train_env)
+        log = RunLog.attach(model, spec, self.store.folder(spec), self.options)
+        self._due = [
+            due
+            for i in range(1, budget.checkpoints)
+            if (due := budget.steps * i // budget.checkpoints) > self._start
+        ]
         _use_one_thread()
-        self._learn(model)
+        training = self._learn(model, log)
         episodes = self._evaluate(model, budget.steps, budget.final_episodes)
+        log.close(budget.steps, self._return)
         write_trace(self.store.folder(spec), episodes)
         for split, envs in make_further_envs(spec.env, spec.env_kwargs, self._test_envs[0]):
             self._play(model, budget.steps, envs, split, budget.final_episodes)
@@ -87,32 +99,76 @@ class Run:
         train_env.close()
         if hasattr(model, "save"):
             self.store.keep_model(spec, model.save)
-        self.store.finish(spec, self._record(model, diagnostics))
+        self.store.finish(spec, self._record(model, training, diagnostics))
+        self._checkpoint.clear()
 
-    def _learn(self, model: Any) -> None:
-        def on_step(_locals: dict[str, Any], _globals: dict[str, Any]) -> bool:
-            return self._on_step(model)
+    def _begin(self, train_env: gym.Env[Any, Any]) -> Any:
+        """The agent, new or as a checkpoint has it, and a folder that fits it."""
 
-        with self._training.running():
-            model.learn(total_timesteps=self.spec.budget.steps, callback=on_step)
-        self._training.wall -= self._evaluation.wall
-        self._training.cpu -= self._evaluation.cpu
+        def make() -> Any:
+            kwargs = deepcopy(dict(self.spec.variant.kwargs))  # SB3 writes into policy_kwargs
+            return make_agent(
+                self.spec.variant.agent,
+                train_env,
+                preset=self.spec.budget.preset,
+                seed=self.spec.seed,
+                **kwargs,
+            )
+
+        model, note = self._checkpoint.take_over(make)
+        if note is not None:
+            self._learning = Stopwatch(**note["learning"])
+            self._evaluation = Stopwatch(**note["evaluation"])
+            self._resumed_at = [*note["resumed_at"], int(model.num_timesteps)]
+        self.store.begin(self.spec, self._start)
+        return model
+
+    @property
+    def _start(self) -> int:
+        """The env step that this attempt goes on from."""
+        return self._resumed_at[-1] if self._resumed_at else 0
+
+    def _learn(self, model: Any, log: RunLog) -> dict[str, float]:
+        """Use the budget up; seconds of training, without those of evaluation."""
+
+        def on_step(local: dict[str, Any], _globals: dict[str, Any]) -> bool:
+            return self._on_step(model, local, log)
+
+        left = self.spec.budget.steps - self._start
+        # Only told to who knows it: an agent of somebody else's may not be resumable.
+        goes_on = {"reset_num_timesteps": False} if self._resumed_at else {}
+        with self._learning.running():
+            model.learn(total_timesteps=left, callback=on_step, **goes_on)
         if model.num_timesteps < self.spec.budget.steps:
             raise RuntimeError(
                 f"{self.spec.agent} stopped after {model.num_timesteps} of "
                 f"{self.spec.budget.steps} environment steps"
             )
+        spent, played = self._learning.seconds, self._evaluation.seconds
+        return {clock: spent[clock] - played[clock] for clock in spent}
 
-    def _on_step(self, model: Any) -> bool:
+    def _on_step(self, model: Any, local: dict[str, Any], log: RunLog) -> bool:
         """Evaluate where a checkpoint is due; false once the budget is exceeded."""
         step = int(model.num_timesteps)
         while self._due and step >= self._due[0]:
             self._evaluate(model, self._due.pop(0), self.spec.budget.eval_episodes)
+            log.add_return(step, self._return)
+        self._checkpoint.look(model, local.get("dones", ()), self._note)
         self._show(step)
         return step <= self.spec.budget.steps
 
+    def _note(self) -> dict[str, Any]:
+        return {
+            "learning": self._learning.seconds,
+            "evaluation": self._evaluation.seconds,
+            "resumed_at": self._resumed_at,
+        }
+
     def _evaluate(self, model: Any, step: int, n: int) -> list[Episode]:
-        return self._play(model, step, self._test_envs, TEST, n)
+        episodes = self._play(model, step, self._test_envs, TEST, n)
+        self._return = sum(episode.total for episode in episodes) / len(episodes)
+        self._show(step, now=True)
+        return episodes
 
     def _play(
         self, model: Any, step: int, envs: list[gym.Env[Any, Any]], split: str, n: int
@@ -135,14 +191,19 @@ class Run:
     def _show(self, step: int, now: bool = False) -> None:
         if now or time.monotonic() > self._reported + _PROGRESS_EVERY:
             self._reported = time.monotonic()
-            (self.store.folder(self.spec) / PROGRESS).write_text(str(step), encoding="utf-8")
+            text = f"{step} {self._return}"
+            (self.store.folder(self.spec) / PROGRESS).write_text(text, encoding="utf-8")
 
-    def _record(self, model: Any, diagnostics: dict[str, Any]) -> dict[str, Any]:
+    def _record(
+        self, model: Any, training: dict[str, float], diagnostics: dict[str, Any]
+    ) -> dict[str, Any]:
+        resumed = {"resumed_at": self._resumed_at} if self._resumed_at else {}
         return {
             "protocol": PROTOCOL,
             "env_steps": int(model.num_timesteps),
-            "training_seconds": {"wall": self._training.wall, "cpu": self._training.cpu},
-            "evaluation_seconds": {"wall": self._evaluation.wall, "cpu": self._evaluation.cpu},
+            **resumed,
+            "training_seconds": training,
+            "evaluation_seconds": self._evaluation.seconds,
             "peak_memory_mb": provenance.peak_memory_mb(),
             "diagnostics": {key: float(value) for key, value in diagnostics.items()},
             "versions": provenance.versions(),
@@ -177,7 +238,7 @@ def main() -> int:
     lock = Lock(Path(order["lock"]["path"]), order["lock"]["term"])
     spec, store = RunSpec.from_dict(order["spec"]), Store(Path(order["root"]), lock)
     try:
-        Run(spec, store).execute()
+        Run(spec, store, RunOptions(**order["options"])).execute()
     except LostLockError:
         return 1  # nothing here is ours any more
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -44,6 +45,7 @@ class State:
     Attributes:
         waiting: Runs not started, the next one first.
         running: Runs in progress and the step each has reached.
+        returns: Their mean test returns at the last checkpoint, where there was one.
         finished: Runs that completed now.
         failures: Runs that failed now.
         skipped: Number of runs that were complete before, or that somebody else completed.
@@ -51,6 +53,7 @@ class State:
 
     waiting: list[RunSpec]
     running: dict[str, int] = field(default_factory=dict)
+    returns: dict[str, float] = field(default_factory=dict)
     finished: list[RunSpec] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     skipped: int = 0
@@ -192,7 +195,10 @@ class _Batch:
         for handle in self.handles:
             spec, outcome = handle.spec, handle.poll()
             if outcome is None:
-                self.state.running[spec.run_id] = _progress(self.store.folder(spec) / PROGRESS)
+                step, value = _progress(self.store.folder(spec) / PROGRESS)
+                self.state.running[spec.run_id] = step
+                if math.isfinite(value):
+                    self.state.returns[spec.run_id] = value
                 going.append(handle)
             elif outcome.kind == "busy":
                 del self.state.running[spec.run_id]
@@ -223,11 +229,13 @@ class _Batch:
             self.display.message(f"{spec.run_id}: {maker} makes it; waiting for that")
 
 
-def _progress(path: Path) -> int:
+def _progress(path: Path) -> tuple[int, float]:
+    """Step and last mean test return that a run tells of."""
     try:
-        return int(path.read_text(encoding="utf-8"))
+        step, value = path.read_text(encoding="utf-8").split()
+        return int(step), float(value)
     except (OSError, ValueError):  # not there yet, or just being written
-        return 0
+        return 0, math.nan
 
 
 @contextmanager

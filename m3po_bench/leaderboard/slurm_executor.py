@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.remote import RemoteRun, first_line, need
 from m3po_bench.leaderboard.store import Store
-from m3po_bench.leaderboard.supervision import Limits, Outcome, make_run
+from m3po_bench.leaderboard.supervision import Outcome, make_run
 
 JOBS = ".slurm"
 """Where jobs' orders and output are, in the results folder."""
@@ -37,31 +38,31 @@ class SlurmExecutor:
     Args:
         store: Where results go; all nodes must see the folder.
         workers: Most jobs at a time; 0 for 1000.
-        limits: A time limit is needed: Slurm plans with it.
+        options: A time limit is needed: Slurm plans with it.
         gpus: For each run, a whole number.
         cluster: ``local`` makes the jobs on this machine, for tests.
     """
 
     def __init__(
-        self, store: Store, workers: int, limits: Limits, gpus: float, cluster: str = "slurm"
+        self, store: Store, workers: int, options: RunOptions, gpus: float, cluster: str = "slurm"
     ) -> None:
         need("submitit", extra="slurm")
         if gpus != int(gpus):
             raise SuiteError(f"--gpus {gpus:g}: Slurm hands out whole GPUs only")
-        if not limits.minutes:
+        if not options.minutes:
             raise SuiteError("--executor slurm needs --time-limit-min, which Slurm plans with")
         if cluster == "slurm" and shutil.which("srun") is None:
             raise SuiteError("--executor slurm: no srun here; expected a login node of a cluster")
         self.slots = workers or _ARRAY
         self._store = Store(store.root.resolve())
-        self._limits = limits
+        self._options = options
         self._cluster = cluster
         self._parameters: dict[str, Any] = {
             "name": "m3po-bench",
-            "timeout_min": math.ceil(limits.minutes) + _MARGIN_MINUTES,
+            "timeout_min": math.ceil(options.minutes) + _MARGIN_MINUTES,
             "cpus_per_task": 1,
             "gpus_per_node": int(gpus) or None,
-            "mem_gb": limits.memory_gb + _MARGIN_GB if limits.memory_gb else None,
+            "mem_gb": options.memory_gb + _MARGIN_GB if options.memory_gb else None,
             "slurm_array_parallelism": self.slots,
             "slurm_additional_parameters": {"requeue": True},
         }
@@ -73,7 +74,7 @@ class SlurmExecutor:
         try:
             executor = submitit.AutoExecutor(self._store.root / JOBS, cluster=self._cluster)
             executor.update_parameters(**self._parameters)
-            jobs = executor.map_array(Job(self._store.root, self._limits), list(specs))
+            jobs = executor.map_array(Job(self._store.root, self._options), list(specs))
         except (
             OSError,
             RuntimeError,
@@ -88,15 +89,15 @@ class Job:
 
     Attributes:
         root: Where results go.
-        limits: What the run may take.
+        options: What the run may take.
     """
 
     root: Path
-    limits: Limits
+    options: RunOptions
 
     def __call__(self, spec: RunSpec) -> Outcome:
         """Make a run."""
-        return make_run(spec, self.root, self.limits)
+        return make_run(spec, self.root, self.options)
 
     def checkpoint(self, spec: RunSpec) -> Any:
         """What submitit queues again before the job is taken off its node: the same."""

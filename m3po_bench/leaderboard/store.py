@@ -6,8 +6,10 @@ A run's ``run.json`` holds checksums of its files; a run that does not fit them 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,21 +20,24 @@ from m3po_bench.leaderboard.grid import RunSpec, Suite
 from m3po_bench.leaderboard.lock import Lock, LostLockError, holder
 
 RUN = "run.json"
-EVALUATION = "evaluation.csv"
+ROWS = "evaluation.csv"
+"""Rows of a run that is being made; finished, they are compressed."""
+EVALUATION = "evaluation.csv.gz"
 MODEL = "model.zip"
 TRACE = "trace.parquet"
-CHANGES, BY_AGE = "changes.csv", "by_age.csv"
+CHANGES, BY_AGE = "changes.csv.gz", "by_age.csv.gz"
 ERROR = "error.txt"
 LOG = "log.txt"
 PROGRESS = "progress.txt"
+CHECKPOINT, CHECKPOINT_NOTE = "checkpoint.pt", "checkpoint.json"
 SUITE = "suite.json"
 LOCKS = ".locks"
-_NOT_RESULTS = (RUN, ERROR, LOG, PROGRESS)
+_NOT_RESULTS = (RUN, ERROR, LOG, PROGRESS, CHECKPOINT, CHECKPOINT_NOTE, ROWS)
 UNPUBLISHED = (MODEL, TRACE)
 """Large files, which a published folder is without."""
 
 COLUMNS = ("step", "setting", "split", "episode", "return", "length", "n_changes")
-"""Columns of ``evaluation.csv``: one row per test episode played."""
+"""Columns of ``EVALUATION``: one row per test episode played."""
 
 
 class Store:
@@ -82,26 +87,54 @@ class Store:
                 lock.release()
         return moved
 
-    def begin(self, spec: RunSpec) -> Path:
-        """Make the run's folder, without what an unfinished run has left there."""
+    def adopt(self, spec: RunSpec, other: Store) -> bool:
+        """Take over a run that is finished in another results folder, if none is here.
+
+        Returns:
+            Whether it was copied.
+        """
+        if (self.folder(spec) / RUN).exists() or not other.is_finished(spec):
+            return False
+        lock = self.acquire(spec)
+        if lock is None:  # somebody makes it
+            return False
+        try:
+            folder = self.folder(spec)
+            fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+            shutil.rmtree(fresh, ignore_errors=True)
+            shutil.copytree(other.folder(spec), fresh)
+            shutil.rmtree(folder, ignore_errors=True)  # what was not finished
+            fresh.rename(folder)
+        finally:
+            lock.release()
+        return True
+
+    def begin(self, spec: RunSpec, step: int = 0) -> Path:
+        """Make the run's folder, without what an unfinished run has left there.
+
+        Args:
+            spec: Which run.
+            step: Rows up to this env step are kept.
+        """
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RUN).unlink(missing_ok=True)
         for half_written in folder.glob(f".*.{MODEL}"):
             half_written.unlink()
-        for name in (TRACE, CHANGES, BY_AGE):
+        for name in (EVALUATION, TRACE, CHANGES, BY_AGE):
             (folder / name).unlink(missing_ok=True)
-        write_atomically(folder / EVALUATION, ",".join(COLUMNS) + "\n")
+        kept = [",".join(COLUMNS), *(_rows_until(folder / ROWS, step) if step else ())]
+        write_atomically(folder / ROWS, "\n".join(kept) + "\n")
         return folder
 
     def add_rows(self, spec: RunSpec, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Append rows of ``COLUMNS`` to the run's ``evaluation.csv``.
+        """Append rows of ``COLUMNS`` to those of a run that is being made.
 
         Raises:
             LostLockError: If somebody else makes this run by now.
         """
         self._check_lock()
-        with (self.folder(spec) / EVALUATION).open("a", newline="", encoding="utf-8") as file:
+        with (self.folder(spec) / ROWS).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
     def keep_model(self, spec: RunSpec, save: Callable[[Path], object]) -> None:
@@ -112,12 +145,15 @@ class Store:
             save(temporary)
 
     def finish(self, spec: RunSpec, record: Mapping[str, Any]) -> None:
-        """Write ``run.json`` with checksums of what is there: from now on the run is complete.
+        """Compress the rows and write ``run.json`` with checksums of what is there.
+
+        From now on the run is complete.
 
         Raises:
             LostLockError: If somebody else makes this run by now.
         """
         folder = self.folder(spec)
+        write_atomically(folder / EVALUATION, compressed((folder / ROWS).read_bytes()))
         names = [
             path.name
             for path in folder.iterdir()
@@ -126,6 +162,7 @@ class Store:
         full = sealed({**identity(spec), **record}, folder, RUN, names)
         self._check_lock()
         write_atomically(folder / RUN, json.dumps(full, indent=2) + "\n")
+        (folder / ROWS).unlink()
 
     def write_suite(self, suite: Suite) -> None:
         """Remember which suite this folder belongs to, and how many seeds it asks for."""
@@ -208,6 +245,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(data)
 
 
+def compressed(data: bytes) -> bytes:
+    """The data in gzip's format; equal data give equal bytes."""
+    return gzip.compress(data, mtime=0)
+
+
 @contextmanager
 def _replacing(path: Path, temporary: Path) -> Iterator[Path]:
     """``temporary`` is written inside and then becomes ``path``; nothing of it stays otherwise."""
@@ -229,6 +271,13 @@ def _read_record(folder: Path) -> tuple[dict[str, Any] | None, str]:
     if not isinstance(record, dict) or "config_hash" not in record:
         return None, f"{RUN} is not a run's record"
     return record, damage(record, folder, RUN, optional=UNPUBLISHED)
+
+
+def _rows_until(path: Path, step: int) -> list[str]:
+    """Lines of an unfinished run's rows up to an env step."""
+    text = path.read_text(encoding="utf-8")
+    lines = text[: text.rfind("\n") + 1].splitlines()[1:]  # a kill cuts the last one short
+    return [line for line in lines if int(line.partition(",")[0]) <= step]
 
 
 def _misfit(folder: Path, spec: RunSpec) -> tuple[str, str] | None:

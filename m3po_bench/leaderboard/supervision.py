@@ -1,4 +1,4 @@
-"""A run's process and who looks after it: the lock, the limits, and what becomes of it.
+"""A run's process and who looks after it: the lock, the options, and what becomes of it.
 
 Every executor makes runs this way; they differ in the machine where it happens.
 """
@@ -13,12 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.lock import HEARTBEAT, STALE, Lock
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.store import ERROR, LOG, PROGRESS, Store, write_atomically
 
 DISK_FULL = os.EX_IOERR
@@ -27,27 +28,6 @@ DISK_FULL = os.EX_IOERR
 POLL_SECONDS = 0.1
 _THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 _PATIENCE = 3.0
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one run may take before it is ended; 0 means no limit.
-
-    Attributes:
-        minutes: By the clock, from the start of its process.
-        memory_gb: Resident memory at its peak, in GiB.
-    """
-
-    minutes: float = 0.0
-    memory_gb: float = 0.0
-
-    def __post_init__(self) -> None:
-        named = {"--time-limit-min": self.minutes, "--memory-limit-gb": self.memory_gb}
-        for name, value in named.items():
-            if not 0 <= value < float("inf"):
-                raise SuiteError(f"{name} {value}: expected a positive number, or 0 for no limit")
-        if self.memory_gb and not Path("/proc/self/status").exists():
-            raise SuiteError("--memory-limit-gb: memory can only be watched on Linux, by /proc")
 
 
 @dataclass(frozen=True)
@@ -73,10 +53,10 @@ class SupervisedProcess:
     called several times a minute, since it also gives the lock's signs of life.
     """
 
-    def __init__(self, spec: RunSpec, store: Store, limits: Limits) -> None:
+    def __init__(self, spec: RunSpec, store: Store, options: RunOptions) -> None:
         self.spec = spec
         self._store = store
-        self._limits = limits
+        self._options = options
         self._folder = store.folder(spec)
         self._outcome: Outcome | None = None
         self._lock: Lock | None = None
@@ -131,6 +111,7 @@ class SupervisedProcess:
             "spec": self.spec.to_dict(),
             "root": str(self._store.root),
             "lock": {"path": str(lock.path), "term": lock.term},
+            "options": asdict(self._options),
         }
         assert process.stdin is not None
         # The pipe stays open: the child ends when it is closed, which a killed parent does too.
@@ -141,7 +122,7 @@ class SupervisedProcess:
 
     def _excess(self, pid: int) -> str:
         """Which limit the process has exceeded, in words; empty if none."""
-        minutes, memory_gb = self._limits.minutes, self._limits.memory_gb
+        minutes, memory_gb = self._options.minutes, self._options.memory_gb
         if minutes and time.monotonic() > self._began + 60 * minutes:
             return f"ended after {minutes:g} minutes, the limit of --time-limit-min"
         if memory_gb and (peak := _peak_memory_gb(pid)) > memory_gb:
@@ -184,14 +165,14 @@ class SupervisedProcess:
             self._lock.release()
 
 
-def make_run(spec: RunSpec, root: Path, limits: Limits) -> Outcome:
+def make_run(spec: RunSpec, root: Path, options: RunOptions) -> Outcome:
     """Make a run from beginning to end, on whatever machine this is called.
 
     Where the lock of a machine that has died is in the way, this waits until it counts as dead.
     """
     end = time.monotonic() + STALE + 2 * HEARTBEAT
     while True:
-        process = SupervisedProcess(spec, Store(root), limits)
+        process = SupervisedProcess(spec, Store(root), options)
         try:
             while (outcome := process.poll()) is None:
                 time.sleep(POLL_SECONDS)

@@ -1,7 +1,7 @@
 """What a run's final checkpoint earned step by step, and what is kept of it after each change.
 
 The runner writes ``trace.parquet`` (``trace_file``); it is large, and not published. A report turns
-it into two small tables beside it, ``changes.csv`` and ``by_age.csv``, which are.
+it into two small tables beside it, ``CHANGES`` and ``BY_AGE``, which are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from m3po_bench.leaderboard.metrics import (
     savings,
     segments,
 )
-from m3po_bench.leaderboard.store import BY_AGE, CHANGES, TRACE, Store, write_atomically
+from m3po_bench.leaderboard.store import (
+    BY_AGE,
+    CHANGES,
+    TRACE,
+    Store,
+    compressed,
+    write_atomically,
+)
 from m3po_bench.leaderboard.trace_file import trace_columns
 
 if TYPE_CHECKING:
@@ -106,7 +113,7 @@ def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.D
 
 
 def digest_traces(store: Store, references: References) -> None:
-    """Write ``changes.csv`` and ``by_age.csv`` beside every trace of finished runs."""
+    """Write ``CHANGES`` and ``BY_AGE`` beside every trace of finished runs."""
     for folder, record in store.finished():
         if not (folder / TRACE).is_file():
             continue
@@ -114,7 +121,7 @@ def digest_traces(store: Store, references: References) -> None:
         known = references.get((record["env"], record["schedule"]), {})
         for name, table in ((CHANGES, changes_of(trace, known)), (BY_AGE, by_age(trace))):
             text = table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
-            write_atomically(folder / name, text)
+            write_atomically(folder / name, compressed(text.encode()))
 
 
 def load_table(store: Store, name: str) -> pd.DataFrame:

@@ -1,15 +1,18 @@
 """Checks of a results folder that somebody else may have made.
 
-Only JSON and CSV are read, up to a size; links are refused, models and everything else are never
-opened. What is found is told, one line for each problem; nothing in a folder makes this raise.
+Only JSON and compressed CSV are read, up to a size; links are refused, models and everything else
+are never opened. What is found is told, one line for each problem; nothing in a folder makes this
+raise.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,12 +85,18 @@ def _links(root: Path) -> list[Path]:
 def _read(path: Path) -> str:
     if path.is_symlink() or not path.is_file():
         raise RefusedError(f"{path.name}: missing")
-    if path.stat().st_size > MAX_BYTES:
-        raise RefusedError(f"{path.name}: more than {MAX_BYTES:,} bytes")
+    # Read no further: a small compressed file can be an enormous text.
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
         raise RefusedError(f"{path.name}: not a text file") from None
+    except (OSError, EOFError, zlib.error):
+        raise RefusedError(f"{path.name}: cannot be read") from None
+    if len(data) > MAX_BYTES:
+        raise RefusedError(f"{path.name}: more than {MAX_BYTES:,} bytes")
+    return text
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import itertools
 import json
 import os
@@ -21,7 +22,7 @@ import pytest
 from m3po_bench.leaderboard.checksums import KEY
 from m3po_bench.leaderboard.grid import RunSpec, load_suite
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, TRACE, Store
+from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, TRACE, Store, compressed
 
 FUSES = ("kill", "raise", "nan", "full")
 SCHEDULER = """
@@ -32,11 +33,11 @@ from m3po_bench.leaderboard.executors import LocalExecutor
 from m3po_bench.leaderboard.grid import load_suite
 from m3po_bench.leaderboard.scheduler import run_all
 from m3po_bench.leaderboard.store import Store
-from m3po_bench.leaderboard.supervision import Limits
+from m3po_bench.leaderboard.options import RunOptions
 
 store = Store(Path(sys.argv[2]))
 display = SimpleNamespace(update=lambda state: None, message=lambda text: None)
-executor = LocalExecutor(store, 2, Limits())
+executor = LocalExecutor(store, 2, RunOptions())
 run_all(load_suite(sys.argv[1]).runs(), store, executor, display, retries=1)
 """
 """``m3po-bench run`` without its report, which costs more than all of these runs."""
@@ -287,7 +288,8 @@ def test_damaged_runs_are_named_and_left_out_then_set_aside(
     assert command_line.run(out, *select)[0] == 0
     before = outcomes.of(out)
     rows = out / "Line-hazard/Toy/seed1" / EVALUATION
-    rows.write_text(rows.read_text().replace("-0.", "-0.0"))
+    text = gzip.decompress(rows.read_bytes())
+    rows.write_bytes(compressed(text.replace(b"-0.", b"-0.0")))
     report = _report(out)
     assert f"{rows.parent}: {EVALUATION} is not as it was written; left out" in report.stderr
     assert "| 1 of 2" in report.stdout

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from m3po_bench.leaderboard.grid import RunSpec, load_suite
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.scheduler import State, run_all
 from m3po_bench.leaderboard.slurm_executor import JOBS, SlurmExecutor
-from m3po_bench.leaderboard.store import ERROR, EVALUATION, Store
-from m3po_bench.leaderboard.supervision import COMPLETE, Limits
+from m3po_bench.leaderboard.store import ERROR, ROWS, Store
+from m3po_bench.leaderboard.supervision import COMPLETE
 
 pytest.importorskip("submitit", reason="needs the extra slurm")
 
@@ -30,11 +31,11 @@ from m3po_bench.leaderboard.grid import load_suite
 from m3po_bench.leaderboard.scheduler import run_all
 from m3po_bench.leaderboard.slurm_executor import SlurmExecutor
 from m3po_bench.leaderboard.store import Store
-from m3po_bench.leaderboard.supervision import Limits
+from m3po_bench.leaderboard.options import RunOptions
 
 store = Store(Path(sys.argv[2]))
 display = SimpleNamespace(update=lambda state: None, message=lambda text: None)
-executor = SlurmExecutor(store, 2, Limits(minutes=20), 0, cluster="local")
+executor = SlurmExecutor(store, 2, RunOptions(minutes=20), 0, cluster="local")
 run_all(load_suite(sys.argv[1]).runs(), store, executor, display)
 """
 
@@ -48,7 +49,7 @@ def pids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _executor(store: Store) -> SlurmExecutor:
-    return SlurmExecutor(store, 2, Limits(minutes=20), 0, cluster="local")
+    return SlurmExecutor(store, 2, RunOptions(minutes=20), 0, cluster="local")
 
 
 def _run_all(runs: Sequence[RunSpec], store: Store, retries: int = 0) -> State:
@@ -71,7 +72,7 @@ def _wait_for(condition: Callable[[], Any]) -> Any:
 
 
 def _has_rows(store: Store, spec: RunSpec) -> bool:
-    path = store.folder(spec) / EVALUATION
+    path = store.folder(spec) / ROWS
     return path.exists() and len(path.read_text().splitlines()) > 1
 
 
@@ -170,8 +171,8 @@ def test_slurm_is_asked_for_one_array_that_may_be_queued_again(
         (commands / name).write_text(f'#!/bin/sh\ncp "$1" {asked}\necho Submitted batch job 123\n')
         (commands / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
-    limits = Limits(minutes=50.5, memory_gb=3.5)
-    executor = SlurmExecutor(Store(tmp_path / "out"), 3, limits, gpus=1)
+    options = RunOptions(minutes=50.5, memory_gb=3.5)
+    executor = SlurmExecutor(Store(tmp_path / "out"), 3, options, gpus=1)
     runs = executor.start(load_suite(str(suite_file)).runs())
     assert [run._job.job_id for run in runs] == [f"123_{i}" for i in range(4)]
     script = asked.read_text().splitlines()

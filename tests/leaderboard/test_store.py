@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from m3po_bench.leaderboard.grid import RunSpec, parse_suite
 from m3po_bench.leaderboard.lock import LostLockError
-from m3po_bench.leaderboard.store import EVALUATION, RUN, Store, write_atomically
+from m3po_bench.leaderboard.store import EVALUATION, ROWS, RUN, Store, write_atomically
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_beginning_again_forgets_an_unfinished_run(store: Store, spec: RunSpec) 
     for _ in range(2):
         folder = store.begin(spec)
         store.add_rows(spec, [(1, "online", "test", 0, "0.5", 3, 0)])
-    assert len((folder / EVALUATION).read_text().splitlines()) == 2
+    assert len((folder / ROWS).read_text().splitlines()) == 2
     store.finish(spec, {})
     store.begin(spec)
     assert not store.is_finished(spec)
@@ -77,7 +78,7 @@ def test_who_has_lost_the_lock_writes_no_more_rows(store: Store, spec: RunSpec) 
         store.add_rows(spec, [(2, "online", "test", 0, "0.5", 3, 0)])
     with pytest.raises(LostLockError):
         store.finish(spec, {})
-    assert len((store.folder(spec) / EVALUATION).read_text().splitlines()) == 2
+    assert len((store.folder(spec) / ROWS).read_text().splitlines()) == 2
     assert not store.is_finished(spec)
 
 
@@ -99,7 +100,7 @@ def test_a_failed_write_leaves_nothing(store: Store, spec: RunSpec) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         store.keep_model(spec, half)
-    assert [path.name for path in folder.iterdir()] == [EVALUATION]
+    assert [path.name for path in folder.iterdir()] == [ROWS]
 
 
 def test_writing_replaces_a_whole_file(tmp_path: Path) -> None:
@@ -108,3 +109,40 @@ def test_writing_replaces_a_whole_file(tmp_path: Path) -> None:
     write_atomically(path, b"new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_of_a_finished_run_are_compressed_and_the_same_for_the_same(
+    store: Store, spec: RunSpec
+) -> None:
+    for seed in (0, 1):
+        store.begin(replace(spec, seed=seed))
+        store.add_rows(replace(spec, seed=seed), [(1, "online", "test", 0, "0.5", 3, 0)])
+        store.finish(replace(spec, seed=seed), {})
+    first, second = (store.folder(replace(spec, seed=seed)) / EVALUATION for seed in (0, 1))
+    assert gzip.decompress(first.read_bytes()).decode().splitlines()[1:] == [
+        "1,online,test,0,0.5,3,0"
+    ]
+    assert first.read_bytes() == second.read_bytes()
+    assert not first.with_name(ROWS).exists()
+
+
+def test_what_is_finished_elsewhere_is_taken_over(
+    store: Store, spec: RunSpec, tmp_path: Path
+) -> None:
+    other = Store(tmp_path / "published")
+    _finish(other, spec)
+    other.begin(replace(spec, seed=1))  # not finished
+    store.begin(spec)  # nor this one here
+    assert store.adopt(spec, other)
+    assert store.is_finished(spec)
+    assert not store.adopt(spec, other)
+    assert not store.adopt(replace(spec, seed=1), other)
+    _finish(other, replace(spec, seed=2))
+    lock = store.acquire(replace(spec, seed=2))  # somebody makes it
+    assert lock is not None
+    assert not store.adopt(replace(spec, seed=2), other)
+    changed = replace(spec, seed=3, budget=replace(spec.budget, steps=99))
+    _finish(store, changed)
+    _finish(other, replace(spec, seed=3))
+    assert not store.adopt(replace(spec, seed=3), other)  # a finished one is never overwritten
+    assert store.is_finished(changed)

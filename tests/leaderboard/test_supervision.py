@@ -12,13 +12,13 @@ from m3po_bench.leaderboard import lock as locks
 from m3po_bench.leaderboard import remote, supervision
 from m3po_bench.leaderboard.grid import RunSpec, load_suite
 from m3po_bench.leaderboard.lock import Lock
+from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.remote import RemoteRun
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import ERROR, LOCKS, LOG, PROGRESS, Store
 from m3po_bench.leaderboard.supervision import (
     BUSY,
     COMPLETE,
-    Limits,
     Outcome,
     SupervisedProcess,
     make_run,
@@ -51,7 +51,7 @@ def _ended(process: SupervisedProcess) -> Outcome:
 def test_what_another_makes_is_left_alone(store: Store, spec: RunSpec) -> None:
     lock = store.acquire(spec)
     assert lock is not None
-    process = SupervisedProcess(spec, store, Limits())
+    process = SupervisedProcess(spec, store, RunOptions())
     assert process.poll() == BUSY
     process.stop()
     assert not store.folder(spec).exists()
@@ -60,7 +60,7 @@ def test_what_another_makes_is_left_alone(store: Store, spec: RunSpec) -> None:
 
 def test_what_another_has_finished_is_not_made(store: Store, spec: RunSpec) -> None:
     Run(spec, store).execute()
-    assert SupervisedProcess(spec, store, Limits()).poll() == COMPLETE
+    assert SupervisedProcess(spec, store, RunOptions()).poll() == COMPLETE
     assert not (store.folder(spec) / LOG).exists()
     assert store.maker(spec) is None
 
@@ -68,7 +68,7 @@ def test_what_another_has_finished_is_not_made(store: Store, spec: RunSpec) -> N
 def test_a_run_that_was_taken_over_is_ended_and_left_to_the_other(
     store: Store, spec: RunSpec
 ) -> None:
-    process = SupervisedProcess(spec, store, Limits())
+    process = SupervisedProcess(spec, store, RunOptions())
     while not (store.folder(spec) / PROGRESS).exists():
         assert process.poll() is None
         time.sleep(0.02)
@@ -81,7 +81,7 @@ def test_a_run_that_was_taken_over_is_ended_and_left_to_the_other(
 
 
 def test_a_stopped_run_is_no_failure_and_is_given_back(store: Store, spec: RunSpec) -> None:
-    process = SupervisedProcess(spec, store, Limits())
+    process = SupervisedProcess(spec, store, RunOptions())
     began = time.monotonic()
     process.stop()
     assert time.monotonic() < began + supervision._PATIENCE + 1
@@ -91,7 +91,7 @@ def test_a_stopped_run_is_no_failure_and_is_given_back(store: Store, spec: RunSp
 
 def test_where_the_folder_cannot_be_made_the_run_has_failed(tmp_path: Path, spec: RunSpec) -> None:
     (tmp_path / "file").touch()
-    outcome = _ended(SupervisedProcess(spec, Store(tmp_path / "file"), Limits()))
+    outcome = _ended(SupervisedProcess(spec, Store(tmp_path / "file"), RunOptions()))
     assert outcome.kind == "failed"
     assert "Not a directory" in outcome.reason
 
@@ -105,7 +105,7 @@ def test_a_lost_machines_lock_is_waited_for(
     file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "lost"}))
     assert Lock.acquire(file.with_name("seed0")) is None
     began = time.monotonic()
-    assert make_run(spec, store.root, Limits()) == COMPLETE
+    assert make_run(spec, store.root, RunOptions()) == COMPLETE
     assert time.monotonic() > began + 2.0
 
 
@@ -115,7 +115,7 @@ def test_who_is_busy_for_long_is_told_so(
     monkeypatch.setattr(supervision, "STALE", 0.0)
     monkeypatch.setattr(supervision, "HEARTBEAT", 0.5)
     assert store.acquire(spec) is not None
-    assert make_run(spec, store.root, Limits()) == BUSY
+    assert make_run(spec, store.root, RunOptions()) == BUSY
 
 
 class _Told(RemoteRun):

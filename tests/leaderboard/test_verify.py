@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from collections.abc import Callable
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 
 from m3po_bench.leaderboard.checksums import KEY, sealed
 from m3po_bench.leaderboard.grid import config_hash
-from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN
-from m3po_bench.leaderboard.verify import verify
+from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, compressed
+from m3po_bench.leaderboard.verify import MAX_BYTES, verify
 
 RESULTS = Path(__file__).parents[2] / "results"
 NAME = "PointFwdBwd-hazard/SAC/seed1"
@@ -56,12 +57,19 @@ def honest(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     return edited(both)
 
 
+def read(run: Path) -> str:
+    return gzip.decompress((run / EVALUATION).read_bytes()).decode()
+
+
+def write(run: Path, text: str) -> None:
+    (run / EVALUATION).write_bytes(compressed(text.encode(errors="replace")))
+
+
 def rows(old: str, new: str) -> Callable[[Path], None]:
     def apply(run: Path) -> None:
-        path = run / EVALUATION
-        text = path.read_text()
+        text = read(run)
         assert old in text
-        path.write_text(text.replace(old, new, 1))
+        write(run, text.replace(old, new, 1))
 
     return apply
 
@@ -74,11 +82,15 @@ def linked(run: Path) -> None:
     (run / "model.zip").symlink_to("/etc/passwd")
 
 
+def cut(run: Path) -> None:
+    (run / EVALUATION).write_bytes((run / EVALUATION).read_bytes()[:-20])
+
+
 def generous(run: Path) -> None:
-    lines = (run / EVALUATION).read_text().splitlines()
+    lines = read(run).splitlines()
     paid = [",".join([*cells[:4], "900.0", *cells[5:]]) for cells in
             (line.split(",") for line in lines[1:])]  # fmt: skip
-    (run / EVALUATION).write_text("\n".join([lines[0], *paid]) + "\n")
+    write(run, "\n".join([lines[0], *paid]) + "\n")
 
 
 @pytest.mark.parametrize(
@@ -104,8 +116,11 @@ def generous(run: Path) -> None:
         (rows("300,online,test,0,", "300,online,test,0,inf,100,1\n300,online,test,0,"), "inf"),
         (rows("300,online,test,0,", "300,online,test,zero,"), "invalid literal for int"),
         (rows(",100,", ",101,"), "length 101: impossible"),
-        (lambda run: (run / EVALUATION).unlink(), "evaluation.csv: missing"),
-        (lambda run: (run / EVALUATION).write_bytes(b"\xff\xfe\x00"), "not a text file"),
+        (lambda run: (run / EVALUATION).unlink(), "evaluation.csv.gz: missing"),
+        (lambda run: (run / EVALUATION).write_bytes(b"\xff\xfe\x00"), "cannot be read"),
+        (lambda run: (run / EVALUATION).write_bytes(compressed(b"\xff\xfe")), "not a text file"),
+        (cut, "cannot be read"),
+        (lambda run: write(run, "0" * (MAX_BYTES + 1)), "more than 50,000,000 bytes"),
         (lambda run: (run / RUN).write_text("[" * 100_000), "run.json:"),
         (lambda run: (run / RUN).write_text('{"seed": NaN}'), "NaN is not JSON"),
         (lambda run: (run / RUN).write_text("[]"), "expected an object"),
@@ -124,7 +139,7 @@ def test_what_is_wrong_is_said(folder: Path, spoil: Callable[[Path], None], said
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (rows(",100,", ",99,"), "evaluation.csv is not as it was written"),
+        (rows(",100,", ",99,"), "evaluation.csv.gz is not as it was written"),
         (edited(lambda r: r.update(cpu="faster")), "run.json is not as it was written"),
         (edited(lambda r: r[KEY].update({"../x": "0"})), "no table of checksums by file name"),
         (edited(lambda r: r[KEY].update(more=1)), "more is missing"),
@@ -184,7 +199,6 @@ def test_any_value_anywhere_is_survived(folder: Path, key: str, value: Any) -> N
 )
 @given(text=st.text(max_size=200), at=st.integers(0, 400))
 def test_any_text_among_the_rows_is_survived(folder: Path, text: str, at: int) -> None:
-    path = folder / NAME / EVALUATION
-    whole = (RESULTS / "quick" / NAME / EVALUATION).read_text()
-    path.write_text(whole[:at] + text + whole[at:], encoding="utf-8", errors="replace")
+    whole = read(RESULTS / "quick" / NAME)
+    write(folder / NAME, whole[:at] + text + whole[at:])
     assert all("\n" not in problem for problem in verify(folder)[1])

@@ -71,16 +71,41 @@ class ToyAgent:
         self.env, self.pause, self.options = env, pause, options
         self.rng = np.random.default_rng(seed)
         self.seed, self.num_timesteps = seed, 0
+        self.checkpoint_due: Path | None = None
         self.best, self.best_reward = np.zeros(1, np.float32), -np.inf
 
-    def learn(self, total_timesteps: int, callback: Any = None) -> ToyAgent:
+    @property
+    def exact_resume(self) -> bool:
+        return bool(self.options.get("exact_resume", False))
+
+    def resume(self, path: Path) -> ToyAgent:
+        found = json.loads(path.read_text())
+        self.num_timesteps = found["step"]
+        self.best, self.best_reward = np.asarray(found["best"], np.float32), found["best_reward"]
+        self._begin_anew()
+        return self
+
+    def _begin_anew(self) -> None:
+        self.rng = np.random.default_rng([self.seed or 0, self.num_timesteps])
+        self.env.reset(seed=self.num_timesteps)
+
+    def _keep(self, path: Path) -> None:
+        found = {"step": self.num_timesteps, "best": self.best.tolist()}
+        path.write_text(json.dumps({**found, "best_reward": self.best_reward}))
+        self.checkpoint_due = None
+        self._begin_anew()
+
+    def learn(
+        self, total_timesteps: int, callback: Any = None, reset_num_timesteps: bool = True
+    ) -> ToyAgent:
         if folder := os.environ.get("TOY_PIDS"):
             Path(folder, str(os.getpid())).touch()
         self._check_alone()
         fault = Fault.take()
         self.hoard = bytearray(self.options.get("hoard_mb", 0) << 20)
-        self.env.reset(seed=self.seed)
-        limit = self.options.get("stop_at", total_timesteps)
+        if reset_num_timesteps:
+            self.env.reset(seed=self.seed)
+        limit = self.options.get("stop_at", self.num_timesteps + total_timesteps)
         while self.num_timesteps < limit:
             action = self.rng.uniform(-1, 1, 1).astype(np.float32)
             _, reward, _, truncated, _ = self.env.step(action)
@@ -94,8 +119,11 @@ class ToyAgent:
             if self.num_timesteps == fault.step:
                 fault.strike(self)
             time.sleep(self.pause)
+            dones = [truncated]
             if callback is not None and not callback(locals(), globals()):
                 break
+            if self.checkpoint_due is not None:
+                self._keep(self.checkpoint_due)
         return self
 
     def predict(

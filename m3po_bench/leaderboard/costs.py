@@ -1,0 +1,39 @@
+"""What runs are likely to cost, from what finished ones have cost."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from statistics import median
+
+from m3po_bench.leaderboard.grid import RunSpec
+from m3po_bench.leaderboard.store import Store
+
+
+class Costs:
+    """Core-seconds of an env step, training and evaluation together, by agent, preset and env.
+
+    Args:
+        stores: Where finished runs are looked for. Machines differ, and so will the estimate.
+    """
+
+    def __init__(self, stores: Iterable[Store]) -> None:
+        by_kind: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+        for store in stores:
+            for _, record in store.finished():
+                spent = record["training_seconds"]["cpu"] + record["evaluation_seconds"]["cpu"]
+                pace = spent / record["env_steps"]
+                kind = (record["registered_as"], record["config"]["preset"])
+                by_kind[kind].append(pace)
+                by_kind[*kind, record["env"]].append(pace)
+        self._pace = {kind: median(paces) for kind, paces in by_kind.items()}
+
+    def core_seconds(self, spec: RunSpec) -> float | None:
+        """Estimate for one run; None where no run of its agent and preset is known.
+
+        Args:
+            spec: The run; runs of the same env are preferred.
+        """
+        kind = (spec.variant.agent, spec.budget.preset)
+        pace = self._pace.get((*kind, spec.env), self._pace.get(kind))
+        return None if pace is None else pace * spec.budget.steps

@@ -1,0 +1,98 @@
+"""Where an interrupted run goes on from, if its agent can be resumed exactly.
+
+The agent keeps its own state in one file (``exact_resume``, ``checkpoint_due`` and ``resume`` of
+``common.meta_algorithm``); a note beside it says what it belongs to. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from m3po_bench.leaderboard import provenance
+from m3po_bench.leaderboard.grid import RunSpec
+from m3po_bench.leaderboard.store import CHECKPOINT, CHECKPOINT_NOTE, read_json, write_atomically
+
+CHECKPOINT_EVERY = 5_000
+"""Env steps between two checkpoints. At each an agent takes a new seed (or else it could not be
+resumed), so this number decides results and is not for the user to choose."""
+
+
+class RunCheckpoint:
+    """A run's last checkpoint.
+
+    Args:
+        folder: The run's.
+        spec: What is run.
+        every: Env steps between two.
+    """
+
+    def __init__(self, folder: Path, spec: RunSpec, every: int = CHECKPOINT_EVERY) -> None:
+        self._path, self._note = folder / CHECKPOINT, folder / CHECKPOINT_NOTE
+        self._every, self._last = every, 0
+        self._end = spec.budget.steps
+        self._made_by = {
+            "config_hash": spec.config_hash,
+            "seed": spec.seed,
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+        }
+
+    def take_over(self, make: Callable[[], Any]) -> tuple[Any, dict[str, Any] | None]:
+        """An agent that goes on from here, or a new one where nothing can be gone on from.
+
+        Args:
+            make: Makes the run's agent anew.
+
+        Returns:
+            The agent, and what ``look`` was given for the note; None for a new one.
+        """
+        model, note = make(), self._fitting_note()
+        if note is not None and _can_resume(model):
+            try:
+                model.resume(self._path)
+            except Exception as error:  # cut short or edited: whatever it raises
+                warnings.warn(f"{self._path} cannot be gone on from: {error}", stacklevel=2)
+                model = make()  # half of the other may have been taken over
+            else:
+                self._last = int(model.num_timesteps)
+                return model, note
+        self.clear()
+        return model, None
+
+    def look(self, model: Any, dones: Any, note: Callable[[], dict[str, Any]]) -> None:
+        """Ask the agent for a checkpoint where one is due; called after every env step.
+
+        Args:
+            model: The agent.
+            dones: Whether the training envs' episodes have ended.
+            note: Makes plain values to find again.
+        """
+        step = int(model.num_timesteps)
+        due = step - self._last >= self._every and step < self._end
+        if due and _can_resume(model) and all(dones):
+            self._last = step
+            write_atomically(self._note, json.dumps({**note(), "made_by": self._made_by}))
+            model.checkpoint_due = self._path
+
+    def clear(self) -> None:
+        """Remove it."""
+        for path in (self._note, self._path):
+            path.unlink(missing_ok=True)
+
+    def _fitting_note(self) -> dict[str, Any] | None:
+        try:
+            note = read_json(self._note)
+        except ValueError:
+            return None
+        changed = str(self._made_by["commit"]).endswith("+")  # since when, nobody can tell
+        if not isinstance(note, dict) or changed or not self._path.is_file():
+            return None
+        return note if note.get("made_by") == self._made_by else None
+
+
+def _can_resume(model: Any) -> bool:
+    return bool(getattr(model, "exact_resume", False))

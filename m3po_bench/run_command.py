@@ -1,0 +1,166 @@
+"""What the command ``run`` takes and does; ``cli`` parses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from m3po_bench.commands import RESULTS, complain, print_report
+from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError, check_envs, load_suite
+from m3po_bench.leaderboard.options import RunOptions
+from m3po_bench.leaderboard.run_log import check_loggers
+
+if TYPE_CHECKING:
+    from m3po_bench.leaderboard.store import Store
+
+PUBLISHED = Path("results")
+"""Published results of a checkout, when the current folder is its root."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train every agent of a suite on its envs, evaluate, and write the leaderboard.
+
+    Finished runs are skipped, so the same command goes on after an interruption.
+
+    Try:
+      m3po-bench run quick
+      m3po-bench run quick --agents M3PO,SAC-PrevReward --seeds 5
+      m3po-bench run my_suite.toml --workers 2 --out results/runs/mine
+      m3po-bench run lite --executor ray --retries 2 --time-limit-min 90
+    """
+
+    suite: Annotated[Positional[str], arg(metavar="SUITE|FILE.toml")]
+    """A suite of `m3po-bench list`, or a TOML file."""
+    agents: str = ""
+    """Only these, separated by commas; `all` for every registered agent."""
+    envs: str = ""
+    """Only these, separated by commas; short names do."""
+    seeds: int | None = None
+    """Number of seeds, instead of the suite's."""
+    workers: int = 0
+    """Runs at a time; 0 means one for each processor, or all that a cluster takes."""
+    executor: str = "local"
+    """Where runs are made: local, ray or slurm (docs/scale_out.md)."""
+    gpus: float = 0.0
+    """GPUs for each run, of a cluster; Ray hands out fractions too."""
+    retries: int = 0
+    """How often a run that fails is tried again at once; the same command later always does."""
+    time_limit_min: float = 0.0
+    """Minutes after which a run is ended, as failed; 0 means never."""
+    memory_limit_gb: float = 0.0
+    """Resident memory above which a run is ended, as failed; 0 means any."""
+    tensorboard: bool = False
+    """Keep each agent's log for TensorBoard, in its run's folder."""
+    wandb: str = ""
+    """Project of Weights & Biases to send each agent's log to."""
+    out: Path | None = None
+    """Results folder; by default results/runs/SUITE."""
+    continue_published: bool = False
+    """Count runs that are finished in results/SUITE as done, and report them too."""
+    dry_run: bool = False
+    """Only say what would be run."""
+    json: bool = False
+    """Print one JSON object instead of text."""
+    quiet: bool = False
+    """No progress."""
+
+    def execute(self) -> int:
+        """Run; see the class."""
+        from m3po_bench.leaderboard.executors import make_executor
+        from m3po_bench.leaderboard.progress import make_display
+        from m3po_bench.leaderboard.scheduler import run_all
+        from m3po_bench.leaderboard.store import Store
+
+        suite = load_suite(self.suite).select(_split(self.agents), _split(self.envs), self.seeds)
+        if self.retries < 0:
+            raise SuiteError(f"--retries {self.retries}: expected 0 or more")
+        store = Store(self.out or RESULTS / suite.name)
+        if store.root.exists() and not store.root.is_dir():
+            raise SuiteError(f"--out {store.root}: is a file; expected a folder")
+        options = RunOptions(
+            self.time_limit_min, self.memory_limit_gb, self.tensorboard, self.wandb
+        )
+        check_loggers(options)
+        executor = make_executor(self.executor, store, self.workers, options, self.gpus)
+        check_envs(suite.envs, suite.schedules)
+        runs = list(suite.runs())
+        published = self._published(suite)
+        if self.dry_run:
+            stores = [store, published] if published else [store]
+            return self._list(runs, [r for r in runs if any(s.is_finished(r) for s in stores)])
+        store.write_suite(suite)
+        with make_display(runs, executor.slots, self.quiet) as display:
+            for spec in runs:
+                if published is not None and store.adopt(spec, published):
+                    display.message(f"{spec.run_id}: finished in {published.root}")
+            state = run_all(runs, store, executor, display, self.retries)
+        failed = {f.spec.run_id: f.reason for f in state.failures}
+        try:
+            if state.skipped + len(state.finished) or not failed:
+                print_report(store, self.json, failed)
+        finally:  # a report that finds the disk full must not hide what failed
+            for run_id, reason in failed.items():
+                complain(f"{run_id} failed: {reason}")
+        if failed:
+            complain(f"{len(failed)} of {len(runs)} runs failed; the same command tries them again")
+        return 1 if failed else 0
+
+    def _published(self, suite: Suite) -> Store | None:
+        from m3po_bench.leaderboard.store import Store
+
+        if not self.continue_published:
+            return None
+        root = PUBLISHED / suite.name
+        if not root.is_dir():
+            known = ", ".join(sorted(p.parent.name for p in PUBLISHED.glob("*/suite.json")))
+            raise SuiteError(
+                f"--continue-published: no {root} in the current folder; "
+                f"expected the root of a checkout (published there: {known or 'nothing'})"
+            )
+        return Store(root)
+
+    def _list(self, runs: list[RunSpec], finished: list[RunSpec]) -> int:
+        from m3po_bench.leaderboard.costs import Costs
+        from m3po_bench.leaderboard.store import Store
+
+        done = {run.run_id for run in finished}
+        costs = Costs(Store(path.parent) for path in _results_folders())
+        rows: list[dict[str, Any]] = [
+            {"run": r.run_id, "preset": r.budget.preset, "steps": r.budget.steps,
+             "config": r.config_hash, "finished": r.run_id in done,
+             "core_seconds": costs.core_seconds(r)}
+            for r in runs
+        ]  # fmt: skip
+        if self.json:
+            print(json.dumps(rows, indent=2))
+            return 0
+        for row in rows:
+            size = f"{row['steps']:,} steps, {row['preset']}"
+            mark = "finished" if row["finished"] else size + _minutes(row["core_seconds"])
+            print(f"{row['run']:50} {mark}")
+        todo = [row["core_seconds"] for row in rows if not row["finished"]]
+        known = [cost for cost in todo if cost is not None]
+        unknown = f"; {len(todo) - len(known)} of unknown cost" if len(known) < len(todo) else ""
+        print(
+            f"{len(rows)} runs, {len(done)} finished; {len(known)} to make in about "
+            f"{sum(known) / 3600:.1f} core-hours{unknown}"
+        )
+        return 0
+
+
+def _results_folders() -> list[Path]:
+    """Notes of results folders here, whose runs say what others may cost."""
+    return [*PUBLISHED.glob("*/suite.json"), *RESULTS.glob("*/suite.json")]
+
+
+def _minutes(core_seconds: float | None) -> str:
+    return "" if core_seconds is None else f", about {core_seconds / 60:.1f} core-minutes"
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
