@@ -10,7 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3po_bench.leaderboard.grid import SuiteError
-from m3po_bench.leaderboard.settings import ONLINE, TEST, TRIAL_SCHEDULE
+from m3po_bench.leaderboard.settings import (
+    ONLINE,
+    TEST,
+    TRIAL_SCHEDULE,
+    UNSEEN,
+    unseen_schedule,
+)
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
 from m3po_bench.leaderboard.store import EVALUATION, Store
 
@@ -112,7 +118,22 @@ def reference_key(env: str, schedule: str, setting: str, split: str) -> tuple[st
     """
     if split != TEST:
         return env, ""
-    return env, schedule if setting == ONLINE else TRIAL_SCHEDULE
+    played = {ONLINE: schedule, UNSEEN: unseen_schedule(schedule)}
+    return env, played.get(setting, TRIAL_SCHEDULE)
+
+
+def common_episodes(rows: pd.DataFrame) -> dict[tuple[str, str], int]:
+    """First test episodes that every agent has played at every checkpoint, by env and schedule.
+
+    Only they may be compared along curves: episodes differ in how hard they are.
+
+    Args:
+        rows: From ``load_rows``.
+    """
+    played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
+    by = ["env", "schedule", "agent", "seed", "step"]
+    fewest = played.groupby(by)["episode"].nunique().groupby(["env", "schedule"]).min()
+    return {tuple(map(str, names)): int(n) for names, n in fewest.items()}  # type: ignore[call-overload]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

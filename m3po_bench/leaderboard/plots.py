@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from m3po_bench.leaderboard.aggregate import common_episodes
 from m3po_bench.leaderboard.references import Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.registry import short_name
@@ -24,22 +25,24 @@ _REFERENCES = {"oracle": "#444444", "random": "#999999"}
 _FADED = 0.35
 
 
-def learning_curves(
-    rows: pd.DataFrame, references: References, eval_episodes: int, seeds_asked: int
-) -> bytes:
+def learning_curves(rows: pd.DataFrame, references: References, seeds_asked: int) -> bytes:
     """Test return against env steps, one panel per env: each seed a thin line, and their mean.
+
+    Of the episodes that every agent has played at every checkpoint.
 
     Args:
         rows: Rows of one schedule, from ``aggregate.load_rows``.
         references: Drawn as dashed lines where an env has them.
-        eval_episodes: Only this many first episodes count, which every checkpoint has played.
         seeds_asked: Agents with fewer seeds are drawn faded.
 
     Returns:
         A PNG image.
     """
+    first = {env: n for (env, _), n in common_episodes(rows).items()}
     common = rows[
-        (rows["episode"] < eval_episodes) & (rows["setting"] == ONLINE) & (rows["split"] == TEST)
+        (rows["episode"] < rows["env"].map(first))
+        & (rows["setting"] == ONLINE)
+        & (rows["split"] == TEST)
     ]
     by = ["env", "agent", "schedule", "seed", "step"]
     curves = common.groupby(by, as_index=False)["return"].mean()

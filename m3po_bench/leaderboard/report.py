@@ -69,13 +69,12 @@ def write_report(
     suite = store.read_suite() or {
         "name": store.root.name,
         "seeds": int(rows["seed"].nunique()),
-        "eval_episodes": 10,
     }
     steps = {
         (record["agent"], record["env"], record["schedule"]): int(record["config"]["steps"])
         for _, record in store.finished()
     }
-    metrics = entry_metrics(rows, changes, references, suite["eval_episodes"])
+    metrics = entry_metrics(rows, changes, references)
     table = leaderboard(rows, references, suite["seeds"]).merge(metrics, on=ENTRY, how="left")
     together = over_envs(rows, references)
     page = make_page(table, seed_returns(rows), references, suite, steps, together)
@@ -108,9 +107,7 @@ def _curves(
     rows: pd.DataFrame, references: References, suite: Mapping[str, Any]
 ) -> dict[str, bytes]:
     return {
-        f"learning_curves_{schedule}": learning_curves(
-            group, references, suite["eval_episodes"], suite["seeds"]
-        )
+        f"learning_curves_{schedule}": learning_curves(group, references, suite["seeds"])
         for schedule, group in rows.groupby("schedule")
     }
 

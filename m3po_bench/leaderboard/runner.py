@@ -32,7 +32,9 @@ from m3po_bench.leaderboard.provenance import Stopwatch
 from m3po_bench.leaderboard.resuming import CHECKPOINT_EVERY, RunCheckpoint
 from m3po_bench.leaderboard.run_log import RunLog
 from m3po_bench.leaderboard.settings import (
+    ONLINE,
     TEST,
+    Envs,
     make_envs,
     make_further_envs,
     n_episodes,
@@ -93,8 +95,8 @@ class Run:
         episodes = self._evaluate(model, budget.steps, budget.final_episodes)
         log.close(budget.steps, self._return)
         write_trace(self.store.folder(spec), episodes)
-        for split, envs in make_further_envs(spec.env, spec.env_kwargs, self._test_envs[0]):
-            self._play(model, budget.steps, envs, split, budget.final_episodes)
+        for further in make_further_envs(spec.env, spec.env_kwargs, self._test_envs[0]):
+            self._play(model, budget.steps, *further, budget.final_episodes)
         diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
         train_env.close()
         if hasattr(model, "save"):
@@ -165,13 +167,13 @@ class Run:
         }
 
     def _evaluate(self, model: Any, step: int, n: int) -> list[Episode]:
-        episodes = self._play(model, step, self._test_envs, TEST, n)
+        episodes = self._play(model, step, ONLINE, TEST, self._test_envs, n)
         self._return = sum(episode.total for episode in episodes) / len(episodes)
         self._show(step, now=True)
         return episodes
 
     def _play(
-        self, model: Any, step: int, envs: list[gym.Env[Any, Any]], split: str, n: int
+        self, model: Any, step: int, setting: str, split: str, envs: Envs, n: int
     ) -> list[Episode]:
         """The first ``n`` frozen episodes of the envs' split, all for 0; their rows are stored."""
         self._show(step, now=True)
@@ -184,7 +186,7 @@ class Run:
                     f"{self.spec.agent} earned {episode.total} in {split} episode {episode.index} "
                     f"after {step:,} steps"
                 )
-        rows = [row for episode in episodes for row in rows_of(episode, envs[0], split)]
+        rows = [row for episode in episodes for row in rows_of(episode, envs[0], setting, split)]
         self.store.add_rows(self.spec, ((step, *row) for row in rows))
         return episodes
 

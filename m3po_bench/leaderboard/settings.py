@@ -1,6 +1,7 @@
 """In which settings a trained agent is examined: online and K-shot, on test and ood episodes.
 
 *Online*: one episode, memory empty at its start, the task changes by the suite's schedule.
+*Unseen*: the same, but the task changes by a schedule that the agent has not learnt under.
 *K-shot*: a trial of three episodes in one task, memory kept between them; the one after K others
 counts. It is always played under ``episodic``, whatever the suite's schedule.
 """
@@ -16,13 +17,16 @@ import numpy as np
 from m3po_bench.leaderboard.evaluation import COPIES, Episode
 from m3po_bench.wrappers import FIRST_STEP, TrialWrapper, layout_of
 
-ONLINE = "online"
+ONLINE, UNSEEN = "online", "unseen"
 TRIAL_EPISODES = 3
 SHOTS = tuple(f"{k}-shot" for k in range(TRIAL_EPISODES))
-SETTINGS = (ONLINE, *SHOTS)
+SETTINGS = (ONLINE, UNSEEN, *SHOTS)
 TEST, OOD = "test", "ood"
-PLAYED = ((ONLINE, TEST), (ONLINE, OOD), *((shot, TEST) for shot in SHOTS))
+PLAYED = ((ONLINE, TEST), (ONLINE, OOD), (UNSEEN, TEST), *((shot, TEST) for shot in SHOTS))
 """Settings and splits that go together; all but the first at the last checkpoint only."""
+
+TRIAL = "trial"
+"""What the settings ``SHOTS`` are played as."""
 
 TRIAL_SCHEDULE = "episodic"
 
@@ -56,6 +60,11 @@ def make_envs(env_id: str, env_kwargs: Mapping[str, Any], split: str = TEST) -> 
     return [first, *(gym.make(env_id, split=split, **env_kwargs) for _ in range(copies - 1))]
 
 
+def unseen_schedule(schedule: str) -> str:
+    """The schedule of the setting ``UNSEEN``, for an agent that has learnt under another."""
+    return "periodic" if schedule != "periodic" else "hazard"
+
+
 def n_episodes(envs: Sequence[gym.Env[Any, Any]]) -> int:
     """Frozen episodes of the envs' split."""
     return len(envs[0].get_wrapper_attr("episodes"))
@@ -63,8 +72,8 @@ def n_episodes(envs: Sequence[gym.Env[Any, Any]]) -> int:
 
 def make_further_envs(
     env_id: str, env_kwargs: Mapping[str, Any], like: gym.Env[Any, Any]
-) -> list[tuple[str, Envs]]:
-    """Split and envs of what is played after the final checkpoint's online test episodes.
+) -> list[tuple[str, str, Envs]]:
+    """What is played after the final checkpoint's online test episodes: setting, split, envs.
 
     Args:
         env_id: Registered id.
@@ -73,28 +82,28 @@ def make_further_envs(
     """
     found = []
     if like.has_wrapper_attr("distributions") and OOD in like.get_wrapper_attr("distributions"):
-        found.append((OOD, make_envs(env_id, env_kwargs, OOD)))
+        found.append((ONLINE, OOD, make_envs(env_id, env_kwargs, OOD)))
     if like.has_wrapper_attr("first_task"):
+        other = {**env_kwargs, "schedule": unseen_schedule(env_kwargs["schedule"])}
+        found.append((UNSEEN, TEST, make_envs(env_id, other)))
         episodic = {**env_kwargs, "schedule": TRIAL_SCHEDULE}
         trials = [TrialWrapper(env, TRIAL_EPISODES) for env in make_envs(env_id, episodic)]
-        found.append((TEST, list(trials)))
+        found.append((TRIAL, TEST, list(trials)))
     return found
 
 
-def rows_of(episode: Episode, env: gym.Env[Any, Any], split: str) -> list[Row]:
+def rows_of(episode: Episode, env: gym.Env[Any, Any], setting: str, split: str) -> list[Row]:
     """One row for an episode, or one for each episode of a trial.
 
     Args:
         episode: What ``env`` has played.
-        env: The env, or its ``TrialWrapper``.
+        env: The env; for a ``TRIAL`` its ``TrialWrapper``.
+        setting: ``ONLINE``, ``UNSEEN`` or ``TRIAL``.
         split: The env's.
     """
-    if not env.has_wrapper_attr("n_episodes"):
-        return [
-            Row(
-                ONLINE, split, episode.index, episode.total, len(episode.rewards), episode.n_changes
-            )
-        ]
+    if setting != TRIAL:
+        length = len(episode.rewards)
+        return [Row(setting, split, episode.index, episode.total, length, episode.n_changes)]
     first = episode.observations[:-1, layout_of(env).columns(FIRST_STEP)[0]] > 0.5
     parts = np.split(episode.rewards, np.flatnonzero(first)[1:])
     return [

@@ -169,7 +169,6 @@ class Store:
         record = {
             "name": suite.name,
             "seeds": suite.seeds,
-            "eval_episodes": suite.budget.eval_episodes,
         }
         self.root.mkdir(parents=True, exist_ok=True)
         write_atomically(self.root / SUITE, json.dumps(record, indent=2) + "\n")

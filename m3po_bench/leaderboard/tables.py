@@ -11,7 +11,7 @@ from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, Key, reference_key
 from m3po_bench.leaderboard.grid import PROTOCOL
 from m3po_bench.leaderboard.pages import UNFINISHED, Page, Part, Section
 from m3po_bench.leaderboard.references import ROLES, Reference, References
-from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.settings import ONLINE, SHOTS, TEST, UNSEEN, unseen_schedule
 from m3po_bench.registry import agent_names, agent_spec, short_name
 
 
@@ -40,7 +40,8 @@ def make_page(
         together: From ``aggregate.over_envs``.
     """
     sections = []
-    online, trials = table[table["setting"] == ONLINE], table[table["setting"] != ONLINE]
+    online, trials = table[table["setting"] == ONLINE], table[table["setting"].isin(SHOTS)]
+    unseen = table[table["setting"] == UNSEEN]
     for names, group in online.groupby(["env", "schedule", "setting", "split"], sort=False):
         env, schedule, setting, split = map(str, names)
         known = references.get(reference_key(env, schedule, setting, split), {})
@@ -53,6 +54,11 @@ def make_page(
         tried = trials[(trials["env"] == env) & (trials["schedule"] == schedule)]
         if split == TEST and len(tried):
             parts.append(Part(_TRIALS, _shots(tried)))
+        elsewhere = unseen[(unseen["env"] == env) & (unseen["schedule"] == schedule)]
+        if split == TEST and len(elsewhere):
+            entries = [_elsewhere(row, group) for row in _records(elsewhere)]
+            text = _ELSEWHERE.format(unseen_schedule(schedule))
+            parts.append(Part(text, pd.DataFrame(entries)))
         title = f"{short_name(env)}, {schedule}, {setting}, {split}"
         sections.append(Section(title, tuple(parts)))
     for names, group in together.groupby(["schedule", "setting", "split"], sort=False):
@@ -73,6 +79,25 @@ def _shots(trials: pd.DataFrame) -> pd.DataFrame:
     returns = trials.pivot_table("return_mean", "agent", "setting")
     best_first = returns.sort_values(str(returns.columns[-1]), ascending=False)
     return best_first.map(lambda value: f"{value:.1f}").rename_axis("Agent").reset_index()
+
+
+_ELSEWHERE = (
+    "Under a schedule not learnt under ({}): return, score there, and by how much the score is "
+    "lower than under the schedule of training."
+)
+
+
+def _elsewhere(row: Mapping[str, Any], group: pd.DataFrame) -> dict[str, str]:
+    def shown(value: float) -> str:
+        return "" if pd.isna(value) else f"{value:.2f}"
+
+    gap = group[group["agent"] == row["agent"]]["schedule_gap"]
+    return {
+        "Agent": str(row["agent"]),
+        "Return": f"{row['return_mean']:.1f}",
+        "Score": shown(row["score"]),
+        "Gap": shown(float(gap.iloc[0])),
+    }
 
 
 _AFTER_CHANGES = (

@@ -15,6 +15,7 @@ from scipy import stats
 from m3po_bench import registry
 from m3po_bench.leaderboard.aggregate import (
     LEADERBOARD_COLUMNS,
+    common_episodes,
     interval,
     leaderboard,
     load_rows,
@@ -22,6 +23,7 @@ from m3po_bench.leaderboard.aggregate import (
     score,
     seed_returns,
 )
+from m3po_bench.leaderboard.entry_metrics import entry_metrics
 from m3po_bench.leaderboard.grid import Suite, SuiteError, parse_suite
 from m3po_bench.leaderboard.references import (
     Reference,
@@ -173,7 +175,7 @@ def test_report_without_references_and_seeds_says_so(store: Store, suite: Suite)
     assert "2 of 3" in report.markdown
     # No score; of the metrics behind it, the curve's area and the worst return.
     assert (
-        "\nToy,Toy/Line-v0,hazard,online,test,2,False,0.5000,0.0000,1.0000,,,,-4.5000,,,-0.5000,"
+        "\nToy,Toy/Line-v0,hazard,online,test,2,False,0.5000,0.0000,1.0000,,,,-4.7500,,,-0.5000,"
         in report.paths[1].read_text()
     )
 
@@ -289,3 +291,18 @@ def test_scores_of_several_envs_are_taken_together(
     report = write_report(store, both)
     assert "## All envs, hazard, online, test" in report.markdown
     assert (store.root / "over_envs.csv").is_file()
+
+
+def test_curves_compare_agents_on_the_episodes_that_all_have_played() -> None:
+    names = {"env": "E", "schedule": "hazard", "seed": 0, "setting": "online", "split": "test"}
+    rows = pd.DataFrame(
+        [
+            {**names, "agent": agent, "step": step, "episode": episode, "return": float(episode)}
+            for agent, few in (("Planner", 2), ("Other", 3))
+            for step, n in ((5, few), (10, 6))
+            for episode in range(n)
+        ]
+    )
+    assert common_episodes(rows) == {("E", "hazard"): 2}
+    metrics = entry_metrics(rows.assign(length=5), pd.DataFrame(), {}).set_index("agent")
+    assert metrics["curve_area"].to_dict() == {"Planner": 0.5, "Other": 0.5}

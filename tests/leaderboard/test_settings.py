@@ -19,12 +19,18 @@ from m3po_bench.leaderboard.references import Reference
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.settings import (
+    ONLINE,
+    OOD,
     SETTINGS,
     SHOTS,
+    TEST,
+    TRIAL,
+    UNSEEN,
     make_envs,
     make_further_envs,
     n_episodes,
     rows_of,
+    unseen_schedule,
 )
 from m3po_bench.leaderboard.store import EVALUATION, Store, compressed
 from m3po_bench.leaderboard.verify import verify
@@ -43,24 +49,39 @@ class Counting:
         return (count[:, None] / 1000.0).astype(np.float32), count
 
 
-def further(env_id: str) -> dict[str, list[gym.Env[Any, Any]]]:
-    kwargs = {"schedule": "hazard"}
-    return dict(make_further_envs(env_id, kwargs, make_envs(env_id, kwargs)[0]))
+def further(
+    env_id: str, schedule: str = "hazard"
+) -> dict[tuple[str, str], list[gym.Env[Any, Any]]]:
+    kwargs = {"schedule": schedule}
+    found = make_further_envs(env_id, kwargs, make_envs(env_id, kwargs)[0])
+    return {(setting, split): envs for setting, split, envs in found}
 
 
 def test_ood_is_played_where_there_is_any(toys: Any) -> None:
-    assert set(further(POINT)) == {"test"}
-    assert n_episodes(further(PENDULUM)["ood"]) == 20
+    assert set(further(POINT)) == {(UNSEEN, TEST), (TRIAL, TEST)}
+    assert n_episodes(further(PENDULUM)[ONLINE, OOD]) == 20
     assert further(toys.ENV) == {}
 
 
+@pytest.mark.parametrize("schedule", ["hazard", "periodic"])
+def test_the_other_schedule_is_another_one(schedule: str) -> None:
+    env = further(POINT, schedule)[UNSEEN, TEST][0]
+    (episode,) = evaluate(Counting(), [env], [0])
+    (same,) = evaluate(
+        Counting(), [gym.make(POINT, split="test", schedule=unseen_schedule(schedule))], [0]
+    )
+    assert unseen_schedule(schedule) != schedule
+    assert episode.steps_since_change.tolist() == same.steps_since_change.tolist()
+    assert rows_of(episode, env, UNSEEN, TEST)[0].setting == UNSEEN
+
+
 def test_a_trial_keeps_task_and_memory_over_its_episodes() -> None:
-    trials = further(POINT)["test"]
+    trials = further(POINT)[TRIAL, TEST]
     (trial,) = evaluate(Counting(), trials[:1], [3])
     assert trial.actions[:, 0] == pytest.approx(np.arange(1, 301) / 1000.0)
     assert trial.n_changes == 0
     assert len(np.unique(trial.tasks, axis=0)) == 1
-    rows = rows_of(trial, trials[0], "test")
+    rows = rows_of(trial, trials[0], TRIAL, TEST)
     assert [row.setting for row in rows] == list(SHOTS)
     assert [row.length for row in rows] == [100] * 3
     assert [row.episode for row in rows] == [3] * 3
@@ -85,16 +106,29 @@ def test_every_setting_gets_its_rows_at_the_last_step(played: Store) -> None:
     counts = final.groupby(["setting", "split"])["episode"].apply(list).to_dict()
     assert counts == {
         ("online", "test"): [0, 1, 2, 3], ("online", "ood"): [0, 1, 2, 3],
+        ("unseen", "test"): [0, 1, 2, 3],
         **{(shot, "test"): [0, 1, 2, 3] for shot in SHOTS},
     }  # fmt: skip
     assert set(rows[rows["step"] == 50]["setting"]) == {"online"}
 
 
+def known(oracle: float) -> dict[str, Reference]:
+    return {r: Reference(m, 1, 1, "", {}) for r, m in (("random", -2000.0), ("oracle", oracle))}
+
+
 def test_the_report_shows_all_of_them(played: Store) -> None:
-    report = write_report(played)
+    references = {(PENDULUM, "hazard"): known(-100.0), (PENDULUM, "periodic"): known(-300.0)}
+    report = write_report(played, references)
     assert set(report.table["setting"]) == set(SETTINGS)
     assert "PendulumRandomParams, hazard, online, ood" in report.markdown
     assert "| Agent   | 0-shot   | 1-shot   | 2-shot   |" in report.markdown
+    assert "Under a schedule not learnt under (periodic)" in report.markdown
+    table = report.table.set_index(report.table["setting"] + " " + report.table["split"])
+    returns, scores = table["return_mean"].to_dict(), table["score"].to_dict()
+    gaps = table[["ood_gap", "schedule_gap"]].dropna().to_dict("index")
+    ood = pytest.approx(returns["online test"] - returns["online ood"])
+    unseen = pytest.approx(scores["online test"] - scores["unseen test"])
+    assert gaps == {"online test": {"ood_gap": ood, "schedule_gap": unseen}}
     assert verify(played.root) == (1, [])
 
 
@@ -107,10 +141,7 @@ def test_trials_are_measured_against_constant_tasks_and_ood_against_nothing() ->
         ]
     )
 
-    def known(oracle: float) -> dict[str, Reference]:
-        return {r: Reference(m, 1, 1, "", {}) for r, m in (("random", 0.0), ("oracle", oracle))}
-
-    references = {(POINT, "hazard"): known(10.0), (POINT, "episodic"): known(20.0)}
+    references = {(POINT, "hazard"): known(2010.0), (POINT, "episodic"): known(6020.0)}
     table = leaderboard(rows, references, 1).set_index(["setting", "split"])["score"]
     assert table["online", "test"] == 0.5
     assert table["2-shot", "test"] == 0.25

@@ -131,7 +131,7 @@ def test_metrics_of_an_entry_are_means_over_seeds() -> None:
         }
     )  # fmt: skip
     references = {("M3PO/PointFwdBwd-v0", "hazard"): REFERENCES}
-    (entry,) = entry_metrics(rows, changes, references, 10).to_dict("records")
+    (entry,) = entry_metrics(rows, changes, references).to_dict("records")
     assert set(METRICS) <= set(entry)
     assert entry["curve_area"] == pytest.approx((0.0 + 0.5) / 2)
     assert entry["steps_to_50"] == pytest.approx((20 + 10) / 2)  # 0 is half way
@@ -147,7 +147,7 @@ def test_metrics_of_an_entry_are_means_over_seeds() -> None:
 
 def test_an_episode_that_ends_before_its_time_is_a_fall() -> None:
     rows = _rows({0: {10: 0.0}}, length=50)
-    (entry,) = entry_metrics(rows, pd.DataFrame(), {}, 10).to_dict("records")
+    (entry,) = entry_metrics(rows, pd.DataFrame(), {}).to_dict("records")
     assert entry["falls_per_1000"] == pytest.approx(1000 * 2 / 100)
     assert np.isnan(entry["regret"])
 
