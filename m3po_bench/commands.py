@@ -64,13 +64,13 @@ class List:
         print("agents")
         for name, about in agents.items():
             told = f" (is told: {', '.join(about['is_told'])})" if about["is_told"] else ""
-            print(f"  {name:20} {about['paper']}{told}")
+            print(f"  {name:24} {about['paper']}{told}")
         print("envs")
         for name in env_ids():
-            print(f"  {short_name(name):20} {name}")
+            print(f"  {short_name(name):24} {name}")
         print("suites")
         for name, description in suites.items():
-            print(f"  {name:20} {description}")
+            print(f"  {name:24} {description}")
         return 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from statistics import median
+from typing import Any
 
 from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.store import Store
@@ -21,9 +22,11 @@ class Costs:
         by_kind: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
         for store in stores:
             for _, record in store.finished():
-                spent = record["training_seconds"]["cpu"] + record["evaluation_seconds"]["cpu"]
-                pace = spent / record["env_steps"]
-                kind = (record["registered_as"], record["config"]["preset"])
+                try:
+                    pace = _core_seconds_per_step(record)
+                    kind = (record["registered_as"], record["config"]["preset"])
+                except (KeyError, TypeError, ZeroDivisionError):  # of an earlier version
+                    continue
                 by_kind[kind].append(pace)
                 by_kind[*kind, record["env"]].append(pace)
         self._pace = {kind: median(paces) for kind, paces in by_kind.items()}
@@ -37,3 +40,8 @@ class Costs:
         kind = (spec.variant.agent, spec.budget.preset)
         pace = self._pace.get((*kind, spec.env), self._pace.get(kind))
         return None if pace is None else pace * spec.budget.steps
+
+
+def _core_seconds_per_step(record: Mapping[str, Any]) -> float:
+    spent = record["training_seconds"]["cpu"] + record["evaluation_seconds"]["cpu"]
+    return float(spent / record["env_steps"])

@@ -1,7 +1,7 @@
 """Runs as jobs of a Slurm cluster, by submitit.
 
 Runs that start together are one job array. A job that is preempted or whose node fails is queued
-again and makes its run from the start; partition, account and the like come from sbatch's own
+again and makes its run again; partition, account and the like come from sbatch's own
 variables, as ``SBATCH_PARTITION``.
 """
 
