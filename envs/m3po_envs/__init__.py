@@ -26,7 +26,11 @@ ENTRY_POINTS = {
     "M3PO/HopperRandomParams-v0": "m3po_envs.random_params:HopperRandomParamsEnv",
     "M3PO/HumanoidDirection-v0": "m3po_envs.humanoid:HumanoidDirectionEnv",
 }
-HORIZONS = {"M3PO/PointFwdBwd-v0": 100, "M3PO/PointActuatorFault-v0": 100}
+HORIZONS = {
+    "M3PO/PointFwdBwd-v0": 100,
+    "M3PO/PointActuatorFault-v0": 100,
+    "M3PO/HumanoidDirection-v0": 1000,
+}
 
 
 def register() -> None:

@@ -88,6 +88,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     distributions: ClassVar[Mapping[str, TaskDistribution]]
     """Tasks of the splits ``train`` (also used by ``test``) and, where there are any, ``ood``."""
 
+    schedule_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Arguments of schedules, by schedule, where the usual ones do not suit the body."""
+
     horizon: int
     """Transitions for which changes are drawn: the time limit, which ``gym.make`` keeps in a
     wrapper; ``PreviousActionReward`` passes it on."""
@@ -106,7 +109,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self.split = split
         self.visibility = visibility
         self._shows = visibility != "hidden"
-        self._own_schedule = self._schedule = parse_schedule(schedule)
+        self._own_schedule = self._schedule = parse_schedule(schedule, self.schedule_defaults)
         self._tasks = self._tasks_of(split)
         self._own_schedule.check(self._tasks)
         self._episodes = () if split == "train" else self._load_episodes(split)
@@ -249,7 +252,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
             self._forced_task = None if task is None else self._tasks.parse(task)
         if "schedule" in options:
             given = options["schedule"]
-            schedule = self._own_schedule if given is None else parse_schedule(given)
+            schedule = self._own_schedule
+            if given is not None:
+                schedule = parse_schedule(given, self.schedule_defaults)
             schedule.check(self._tasks)
             self._schedule = schedule
         kept = self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)

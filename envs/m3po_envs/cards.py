@@ -120,7 +120,8 @@ def _schedules() -> str:
         lines.append(f"| `{name}` | {summary} | {arguments} |")
     lines += [
         "",
-        'With arguments, a schedule is a dict: `schedule={"name": "hazard", "rate": 0.02}`.',
+        'With arguments, a schedule is a dict: `schedule={"name": "hazard", "rate": 0.02}`. '
+        "An env's card says where its defaults differ.",
     ]
     return "\n".join(lines) + "\n"
 

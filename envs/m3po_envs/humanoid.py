@@ -49,7 +49,9 @@ class HumanoidDirectionEnv(Direction, HumanoidEnv):  # type: ignore[misc]
     The angle to the x axis. The dynamics do not depend on it: nothing but past rewards tells it.
 
     ## Start and end
-    As Humanoid-v5. Terminates when the torso's height leaves (1, 2) m; 200 steps.
+    As Humanoid-v5. Terminates when the torso's height leaves (1, 2) m; 1000 steps of 0.015 s, as
+    Humanoid-v5, and not the 200 of the other bodies: 3 s are over before it walks. ``"hazard"``
+    has a rate of 0.002 by default (two changes an episode) and ``"periodic"`` a period of 250.
 
     ## Does it reward adaptation?
     Not measured yet; published curves suggest that in 200 steps staying upright is most of it.
@@ -70,6 +72,10 @@ class HumanoidDirectionEnv(Direction, HumanoidEnv):  # type: ignore[misc]
         "long": {f"include_{name}_in_observation": True for name in _LONG},
     }
     velocity_columns = (22, 23)
+    schedule_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "hazard": {"rate": 0.002},
+        "periodic": {"period": 250},
+    }
 
     def _begin_simulation(self) -> None:
         self._strength = float(check_flat(self.action_space).high[0])

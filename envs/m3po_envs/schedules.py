@@ -317,11 +317,14 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
-def parse_schedule(value: str | Mapping[str, Any]) -> Schedule:
+def parse_schedule(
+    value: str | Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]] | None = None
+) -> Schedule:
     """Make the schedule that a name or a JSON dict describes.
 
     Args:
         value: A name of ``SCHEDULES``, or a dict with ``"name"`` and that schedule's arguments.
+        defaults: By schedule, arguments that replace its own defaults.
 
     Raises:
         ValueError: If the name, an argument or its value is not known; it names the nearest.
@@ -340,7 +343,7 @@ def parse_schedule(value: str | Mapping[str, Any]) -> Schedule:
     for key in given:
         if key not in known:
             raise unknown_name(f"argument of schedule {kind.name!r}", key, known or ["(none)"])
-    return kind(**given)
+    return kind(**{**(defaults or {}).get(kind.name, {}), **given})
 
 
 def _is_number(value: object) -> bool:

@@ -14,6 +14,7 @@ import m3po_bench  # noqa: F401 - registers the ids
 from m3po_envs.ant import LEGS
 from m3po_envs.pier import BLOCKS, N_POSITIONS
 from m3po_envs.random_params import BASES, HOPPER_BODIES, WALKER_BODIES, entries
+from m3po_envs.schedules import Hazard, Periodic
 
 PEERS: dict[str, tuple[str, dict[str, Any], tuple[float, ...]]] = {
     "M3PO/HalfCheetahFwdBwd-v0": ("HalfCheetah-v5", {"ctrl_cost_weight": 0.05}, (1.0,)),
@@ -178,3 +179,16 @@ def test_long_observations_are_gymnasiums() -> None:
     assert body("M3PO/HumanoidDirection-v0").observation_space.shape == (45,)
     with pytest.raises(ValueError, match="nearest: long"):
         body("M3PO/AntFwdBwd-v0", observation="lnog")
+
+
+def test_the_humanoid_has_time_to_walk_before_its_task_changes() -> None:
+    env = gym.make("M3PO/HumanoidDirection-v0")
+    base: Any = env.unwrapped
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == base.horizon == 1000
+    assert base.schedule == Hazard(0.002)
+    env.reset(seed=0, options={"schedule": "periodic"})
+    assert base.schedule == Periodic(250)
+    env.reset(seed=0, options={"schedule": {"name": "hazard", "rate": 0.5}})
+    assert base.schedule == Hazard(0.5)
+    assert gym.make("M3PO/AntDirection-v0").unwrapped.schedule == Hazard(0.01)  # type: ignore[attr-defined]
