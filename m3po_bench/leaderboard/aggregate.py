@@ -79,21 +79,30 @@ def load_rows(store: Store) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def load_measures(store: Store) -> pd.DataFrame:
+def measures_of(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
     """What agents have measured about themselves, one row for each finished run.
+
+    Args:
+        store: The results folder.
+        rows: From ``load_rows``.
 
     Returns:
         env, schedule, agent, seed, ``return`` (mean of the last checkpoint's test episodes), then
         a column for each of the runs' diagnostics, NaN where a run has it not.
     """
-    rows = []
-    for folder, record in store.finished():
-        table = pd.read_csv(folder / EVALUATION)
-        played = table[(table["setting"] == ONLINE) & (table["split"] == TEST)]
-        last = played[played["step"] == played["step"].max()]
-        names = {name: record[name] for name in ("env", "schedule", "agent", "seed")}
-        rows.append({**names, "return": last["return"].mean(), **record.get("diagnostics", {})})
-    return pd.DataFrame(rows)
+    names = ["env", "schedule", "agent", "seed"]
+    returns = {
+        (key.env, key.schedule, key.agent, seed): value
+        for key, by_seed in seed_returns(rows).items()
+        if (key.setting, key.split) == (ONLINE, TEST)
+        for seed, value in by_seed.items()
+    }
+    found = []
+    for _, record in store.finished():
+        run = {name: record[name] for name in names}
+        played = {"return": returns.get(tuple(run.values()), float("nan"))}
+        found.append({**run, **played, **record.get("diagnostics", {})})
+    return pd.DataFrame(found)
 
 
 def seed_returns(rows: pd.DataFrame) -> dict[Key, dict[int, float]]:
@@ -225,8 +234,8 @@ def over_envs(
         if n_seeds >= INTERVAL_SEEDS:
             low, high = stratified_interval(iqm, scores_of)
         entries.append(
-            (*group, len(scores_of), n_seeds, iqm(scores_of), low, high, mean(scores_of),
-             optimality_gap(scores_of))
+            (*group, len(scores_of), n_seeds, float(iqm(scores_of)), low, high,
+             float(mean(scores_of)), float(optimality_gap(scores_of)))
         )  # fmt: skip
     table = pd.DataFrame(entries, columns=list(OVER_ENVS_COLUMNS))
     order = ["schedule", "setting", "split", "iqm", "agent"]

@@ -11,8 +11,8 @@ import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import (
     leaderboard,
-    load_measures,
     load_rows,
+    measures_of,
     over_envs,
     scores_by_group,
     seed_returns,
@@ -57,7 +57,7 @@ def write_report(
     Args:
         store: The results folder.
         references: Scores to measure against; those that the package ships by default.
-        further_figures: By file name, what draws a figure of ``load_measures``'s table, or
+        further_figures: By file name, what draws a figure of ``measures_of``'s table, or
             nothing where the table does not hold what it needs.
 
     Raises:
@@ -79,7 +79,7 @@ def write_report(
     together = over_envs(rows, references)
     page = make_page(table, seed_returns(rows), references, suite, steps, together)
     markdown = to_markdown(page)
-    measures = load_measures(store)
+    measures = measures_of(store, rows)
     drawn: dict[str, bytes | None] = {
         **_curves(rows, references, suite),
         **_recoveries(changes, load_table(store, BY_AGE), references),

@@ -1,7 +1,9 @@
 """Statistics over seeds and envs that few runs can bear (Agarwal et al. 2021, arXiv 2108.13264).
 
 Scores come as *strata*: one array for each env, one number in it for each seed. The seed is the
-unit of replication, so episodes and tasks are averaged before.
+unit of replication, so episodes and tasks are averaged before. Every statistic takes seeds along the
+last axis, and gives a number for each place of the axes before it: all resamples of a bootstrap at
+once, for instance.
 """
 
 from __future__ import annotations
@@ -15,25 +17,25 @@ from scipy import stats
 
 Array = NDArray[np.float64]
 Strata = Sequence[Array]
-Statistic = Callable[..., float]
+Statistic = Callable[..., Any]
 
 RESAMPLES = 2_000
 CONFIDENCE = 0.95
 
 
-def iqm(strata: Strata) -> float:
+def iqm(strata: Strata) -> Any:
     """Interquartile mean of all runs: the mean without the lowest and the highest quarter."""
-    return float(stats.trim_mean(np.concatenate(strata), 0.25))
+    return stats.trim_mean(np.concatenate(strata, -1), 0.25, axis=-1)
 
 
-def mean(strata: Strata) -> float:
+def mean(strata: Strata) -> Any:
     """Mean over envs of the mean over seeds."""
-    return float(np.mean([np.mean(scores) for scores in strata]))
+    return np.mean([scores.mean(-1) for scores in strata], axis=0)
 
 
-def optimality_gap(strata: Strata, goal: float = 1.0) -> float:
+def optimality_gap(strata: Strata, goal: float = 1.0) -> Any:
     """By how much runs miss ``goal`` on average; what lies above it makes up for nothing."""
-    return float(goal - np.minimum(np.concatenate(strata), goal).mean())
+    return goal - np.minimum(np.concatenate(strata, -1), goal).mean(-1)
 
 
 def performance_profile(strata: Strata, thresholds: Array) -> Array:
@@ -43,7 +45,7 @@ def performance_profile(strata: Strata, thresholds: Array) -> Array:
     return shares
 
 
-def probability_of_improvement(ours: Strata, theirs: Strata) -> float:
+def probability_of_improvement(ours: Strata, theirs: Strata) -> Any:
     """Mean over envs of P(a run of ours scores above one of theirs); ties count one half.
 
     Raises:
@@ -51,7 +53,7 @@ def probability_of_improvement(ours: Strata, theirs: Strata) -> float:
     """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} envs against {len(theirs)}: expected the same envs")
-    return float(np.mean([_above(x, y) for x, y in zip(ours, theirs, strict=True)]))
+    return np.mean([_above(x, y) for x, y in zip(ours, theirs, strict=True)], axis=0)
 
 
 def paired_differences(ours: dict[int, float], theirs: dict[int, float]) -> Array:
@@ -70,20 +72,18 @@ def stratified_interval(
         resamples: Bootstrap samples, drawn from a fixed generator, so that reports repeat.
     """
     rng = np.random.default_rng(0)
-    found = [
-        statistic(*([_redrawn(x, rng) for x in strata] for strata in samples))
-        for _ in range(resamples)
-    ]
+    found = statistic(*([_redrawn(x, rng, resamples) for x in strata] for strata in samples))
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(found, (tail, 1.0 - tail))
     return float(low), float(high)
 
 
-def _redrawn(scores: Array, rng: np.random.Generator) -> Array:
-    drawn: Array = scores[rng.integers(len(scores), size=len(scores))]
+def _redrawn(scores: Array, rng: np.random.Generator, resamples: int) -> Array:
+    drawn: Array = scores[rng.integers(len(scores), size=(resamples, len(scores)))]
     return drawn
 
 
-def _above(x: Any, y: Any) -> float:
-    difference = np.subtract.outer(np.asarray(x), np.asarray(y))
-    return float(np.mean((difference > 0) + 0.5 * (difference == 0)))
+def _above(x: Array, y: Array) -> Array:
+    difference = x[..., :, None] - y[..., None, :]
+    share: Array = ((difference > 0) + 0.5 * (difference == 0)).mean((-2, -1))
+    return share

@@ -65,7 +65,7 @@ def model_errors(measures: pd.DataFrame) -> bytes | None:
     """Open-loop error of agents' models against the length of a rollout, a row for each env.
 
     Args:
-        measures: From ``aggregate.load_measures``; agents without a model have no such columns.
+        measures: From ``aggregate.measures_of``; agents without a model have no such columns.
     """
     kinds = {"obs": "observations", "reward": "rewards"}
     names = re.compile(r"model/(obs|reward)_error_h(\d+)")
