@@ -21,7 +21,12 @@ from m3po_bench.registry import PRESETS, agent_names, agent_spec, short_name, un
 PROTOCOL = "P1"
 """Version of the evaluation protocol; part of every run's hash."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+MAX_BYTES = 1_000_000
+"""Of a suite's file."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_MOST = {"steps": 10**12, "checkpoints": 10**5, "seeds": 10**5}
+"""Larger counts are no plans; a grid of them would not fit into memory."""
 
 
 class SuiteError(ValueError):
@@ -59,7 +64,7 @@ class Budget:
                 f"final_episodes = {self.final_episodes}: expected 0 (all) or at least "
                 f"eval_episodes ({self.eval_episodes})"
             )
-        if self.preset not in PRESETS:
+        if not isinstance(self.preset, str) or self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
 
 
@@ -166,7 +171,7 @@ class Suite:
     description: str = ""
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.agents):
+        for name in (self.name, *self.schedules, *self.agents):
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise SuiteError(f"name {name!r}: expected letters, digits and ._+- only")
         _check_count("seeds", self.seeds, at_least=1)
@@ -268,9 +273,10 @@ def load_suite(name: str) -> Suite:
     """
     if name.endswith(".toml"):
         try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = "not a text file" if isinstance(error, ValueError) else error.strerror
+            text = _read(Path(name))
+        except (OSError, ValueError) as error:
+            reason = str(error) if isinstance(error, SuiteError) else "not a text file"
+            reason = error.strerror or reason if isinstance(error, OSError) else reason
             raise SuiteError(f"suite {name}: {reason}; expected a TOML file") from None
     elif name in suite_names():
         text = _packaged().joinpath(f"{name}.toml").read_text(encoding="utf-8")
@@ -279,9 +285,25 @@ def load_suite(name: str) -> Suite:
     try:
         return parse_suite(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise SuiteError(f"suite {name}: not valid TOML: {error}") from None
+        raise SuiteError(f"suite {name}: not valid TOML: {_one_line(error)}") from None
+    except RecursionError:
+        raise SuiteError(f"suite {name}: nested too deeply") from None
     except ValueError as error:
-        raise SuiteError(f"suite {name}: {error}") from None
+        raise SuiteError(f"suite {name}: {_one_line(error)}") from None
+
+
+def _read(path: Path) -> str:
+    if path.exists() and not path.is_file():  # a folder, or what never ends
+        raise SuiteError("not a file")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise SuiteError(f"more than {MAX_BYTES:,} bytes")
+    return data.decode("utf-8")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def parse_suite(table: Mapping[str, Any]) -> Suite:
@@ -323,8 +345,17 @@ def _variant(name: str, values: Any) -> Variant:
     if not isinstance(values, dict) or "agent" not in values:
         raise SuiteError(f"[variants.{name}]: expected a table with the key agent")
     _check_keys(f"key in [variants.{name}]", values, [f.name for f in fields(Variant)])
+    if not isinstance(values["agent"], str):
+        raise SuiteError(f"[variants.{name}]: agent = {values['agent']!r}: expected a name")
     agent_spec(values["agent"])
-    return Variant(values["agent"], _table(values, "kwargs"))
+    kwargs = _table(values, "kwargs")
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError):
+        raise SuiteError(
+            f"[variants.{name}]: kwargs = {kwargs!r}: expected numbers, texts, lists and tables"
+        ) from None
+    return Variant(values["agent"], kwargs)
 
 
 def _names(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
@@ -353,6 +384,8 @@ def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> No
 def _check_count(name: str, value: Any, at_least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise SuiteError(f"{name} = {value!r}: expected a whole number of at least {at_least}")
+    if value > (most := _MOST.get(name, 10**6)):
+        raise SuiteError(f"{name} = {str(value)[:20]}: expected at most {most:,}")
 
 
 def _qualified_name(value: Any) -> Any:

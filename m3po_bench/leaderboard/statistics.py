@@ -1,9 +1,9 @@
 """Statistics over seeds and envs that few runs can bear (Agarwal et al. 2021, arXiv 2108.13264).
 
 Scores come as *strata*: one array for each env, one number in it for each seed. The seed is the
-unit of replication, so episodes and tasks are averaged before. Every statistic takes seeds along the
-last axis, and gives a number for each place of the axes before it: all resamples of a bootstrap at
-once, for instance.
+unit of replication, so episodes and tasks are averaged before. Every statistic takes seeds along
+the last axis, and gives a number for each place of the axes before it: all resamples of a bootstrap
+at once, for instance.
 """
 
 from __future__ import annotations

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import tomllib
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from m3po_bench.leaderboard.grid import (
+    MAX_BYTES,
     Budget,
     RunSpec,
     SuiteError,
@@ -19,6 +24,11 @@ from m3po_bench.leaderboard.grid import (
     suite_names,
 )
 from m3po_bench.registry import UnknownNameError
+
+KEYS = (
+    "name", "envs", "schedule", "agents", "seeds", "steps", "preset", "checkpoints",
+    "eval_episodes", "final_episodes", "budgets", "variants", "description",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -55,6 +65,14 @@ def test_grid_is_every_combination_once(table: dict[str, Any]) -> None:
         ({"budgets": 3}, "budgets = 3: expected a table"),
         ({"variants": {"V": {"kwargs": {}}}}, "expected a table with the key agent"),
         ({"variants": {"V": {"agent": "Toi"}}}, "unknown agent 'Toi'"),
+        ({"variants": {"V": {"agent": ["Toy"]}}}, "agent = ['Toy']: expected a name"),
+        ({"variants": {"V": {"agent": "Toy", "kwargs": {"a": date(2020, 1, 1)}}}}, "expected num"),
+        ({"variants": {"V": {"agent": "Toy", "kwargs": {"a": float("nan")}}}}, "expected numbers"),
+        ({"seeds": 10**9}, "seeds = 1000000000: expected at most 100,000"),
+        ({"steps": 10**40}, "steps = 10000000000000000000: expected at most 1,000,000,000,000"),
+        ({"preset": ["tiny"]}, "unknown preset ['tiny']"),
+        ({"schedule": "../up"}, "name '../up'"),
+        ({"name": "x" * 300}, "expected letters, digits"),
     ],
 )
 def test_impossible_suites_are_refused(
@@ -148,3 +166,83 @@ def test_unknown_schedule_is_the_envs_to_refuse(toys: Any) -> None:
         check_envs([toys.ENV], ["hazrd"])
     with pytest.raises(SuiteError, match="hazard"):
         check_envs(["M3PO/PointFwdBwd-v0"], ["hazrd"])
+
+
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), st.dates(),
+    st.text(max_size=20), st.sampled_from(["Toy", "../x", "/etc/passwd", "Toy/Line-v0", "tiny"]),
+)  # fmt: skip
+HOSTILE = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["Toy", "agent", "kwargs", "steps", "x"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(key=st.sampled_from([*KEYS, "unheard_of"]), value=HOSTILE)
+def test_any_value_is_taken_or_refused_in_one_line(
+    table: dict[str, Any], key: str, value: Any
+) -> None:
+    try:
+        suite = parse_suite({**table, key: value})
+    except (SuiteError, UnknownNameError) as refused:
+        said = str(refused)
+    else:
+        said = ""
+        first = suite.runs()[0]
+        assert first.run_id.count("/") == 2
+        assert ".." not in first.run_id.split("/")
+        assert len(first.config_hash) == 12
+    assert "\n" not in said
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(text=st.text(max_size=80), at=st.integers(0, 200))
+def test_any_text_in_a_suite_is_survived(toys: Any, tmp_path: Path, text: str, at: int) -> None:
+    path = tmp_path / "suite.toml"
+    whole = toys.SUITE.text
+    path.write_text(whole[:at] + text + whole[at:], encoding="utf-8", errors="replace")
+    with contextlib.suppress(SuiteError, UnknownNameError):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a = " + b"[" * 50_000, "nested too deeply"),
+        (b"a." * 20_000 + b"b = 1", "suite "),
+        (b"# " + b"x" * MAX_BYTES, "more than 1,000,000 bytes"),
+        (b"seeds = " + b"9" * 10_000, "suite "),
+        (b"seeds = nan", "suite "),
+        (b"\xff", "not a text file"),
+    ],
+)
+def test_hostile_files_are_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "suite.toml"
+    path.write_bytes(content)
+    with pytest.raises((SuiteError, UnknownNameError)) as caught:
+        load_suite(str(path))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "suite.toml"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(SuiteError, match="not a file"):
+        load_suite(str(path))
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(SuiteError, match="not a file"):
+        load_suite(str(path))
