@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from m3po_bench.leaderboard.grid import SuiteError, env_ids, load_suite, suite_names
+from m3po_bench.leaderboard.grid import SuiteError, env_ids
+from m3po_bench.leaderboard.suite_files import load_suite, suite_names
 from m3po_bench.registry import agent_names, agent_spec, short_name, unknown_name
 
 RESULTS = Path("results/runs")

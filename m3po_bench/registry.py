@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -60,6 +61,24 @@ class AgentSpec:
         module, _, attribute = self.entry_point.partition(":")
         loaded: type[Any] = getattr(importlib.import_module(module), attribute)
         return loaded
+
+    def check_arguments(self, given: Iterable[str]) -> None:
+        """Refuse arguments that the class, or what it passes them on to, does not have.
+
+        Raises:
+            UnknownNameError: If there is one; it names the nearest.
+        """
+        known: set[str] = set()
+        for cls in self.load_class().__mro__:
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            known |= {
+                p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            }
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+        for name in given:
+            if name not in known:
+                raise unknown_name(f"argument of {self.name}", name, known - {"self"})
 
     def kwargs(self, preset: str) -> dict[str, Any]:
         """Keyword arguments of a preset, laid over ``default``.

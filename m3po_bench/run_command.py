@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from m3po_bench.commands import RESULTS, complain, print_report
-from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError, check_envs, load_suite
+from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError, check_envs, check_variants
 from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.run_log import check_loggers
+from m3po_bench.leaderboard.suite_files import load_suite
 
 if TYPE_CHECKING:
     from m3po_bench.leaderboard.store import Store
@@ -87,6 +88,7 @@ class Run:
         )
         check_loggers(options)
         executor = make_executor(self.executor, store, self.workers, options, self.gpus)
+        check_variants(suite)
         check_envs(suite.envs, suite.schedules)
         runs = list(suite.runs())
         published = self._published(suite)

@@ -1,4 +1,4 @@
-"""Suites: a TOML file becomes the list of runs to make, or one line that says what is wrong."""
+"""Suites: grids of envs, schedules, agents and seeds, and what one run of them is."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import hashlib
 import itertools
 import json
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.resources import files
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -20,9 +17,6 @@ from m3po_bench.registry import PRESETS, agent_names, agent_spec, short_name, un
 
 PROTOCOL = "P1"
 """Version of the evaluation protocol; part of every run's hash."""
-
-MAX_BYTES = 1_000_000
-"""Of a suite's file."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _MOST = {"steps": 10**12, "checkpoints": 10**5, "seeds": 10**5}
@@ -240,6 +234,18 @@ def env_id(name: str) -> str:
     return by_short_name[name]
 
 
+def check_variants(suite: Suite) -> None:
+    """Refuse arguments of agents that do not exist, so that nothing starts in vain.
+
+    Raises:
+        UnknownNameError: If there is one.
+    """
+    for name in suite.agents:
+        variant = suite.variants.get(name)
+        if variant is not None and variant.kwargs:  # agents are loaded where they must be only
+            agent_spec(variant.agent).check_arguments(variant.kwargs)
+
+
 def check_envs(envs: Iterable[str], schedules: Iterable[str]) -> None:
     """Make every env once under each schedule, so that nothing starts in vain.
 
@@ -252,133 +258,6 @@ def check_envs(envs: Iterable[str], schedules: Iterable[str]) -> None:
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise SuiteError(f"{env} with schedule {schedule!r}: {reason}") from error
-
-
-def suite_names() -> list[str]:
-    """Names of the suites in the package, shortest budget first."""
-    known = ["smoke", "quick", "cheetah", "lite", "ablation", "nonstationary", "paper"]
-    found = [path.name[:-5] for path in _packaged().iterdir() if path.name.endswith(".toml")]
-    return sorted(found, key=lambda name: (known.index(name) if name in known else 99, name))
-
-
-def load_suite(name: str) -> Suite:
-    """Read a suite.
-
-    Args:
-        name: One of ``suite_names()``, or the path of a file that ends in ``.toml``.
-
-    Raises:
-        UnknownNameError: If suite, env, agent, preset or key is unknown.
-        SuiteError: If the file cannot be read or a value is impossible.
-    """
-    if name.endswith(".toml"):
-        try:
-            text = _read(Path(name))
-        except (OSError, ValueError) as error:
-            reason = str(error) if isinstance(error, SuiteError) else "not a text file"
-            reason = error.strerror or reason if isinstance(error, OSError) else reason
-            raise SuiteError(f"suite {name}: {reason}; expected a TOML file") from None
-    elif name in suite_names():
-        text = _packaged().joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    else:
-        raise unknown_name("suite", name, suite_names())
-    try:
-        return parse_suite(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise SuiteError(f"suite {name}: not valid TOML: {_one_line(error)}") from None
-    except RecursionError:
-        raise SuiteError(f"suite {name}: nested too deeply") from None
-    except ValueError as error:
-        raise SuiteError(f"suite {name}: {_one_line(error)}") from None
-
-
-def _read(path: Path) -> str:
-    if path.exists() and not path.is_file():  # a folder, or what never ends
-        raise SuiteError("not a file")
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise SuiteError(f"more than {MAX_BYTES:,} bytes")
-    return data.decode("utf-8")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
-def parse_suite(table: Mapping[str, Any]) -> Suite:
-    """Check the contents of a suite file; raises as ``load_suite``."""
-    budget_keys = [f.name for f in fields(Budget)]
-    required = ("name", "envs", "schedule", "agents", "seeds", "steps")
-    _check_keys("key", table, [*required, *budget_keys, "budgets", "variants", "description"])
-    missing = [key for key in required if key not in table]
-    if missing:
-        raise SuiteError(f"{missing[0]} is missing; a suite needs {', '.join(required)}")
-    common = {key: table[key] for key in budget_keys if key in table}
-    variants = {name: _variant(name, value) for name, value in _table(table, "variants").items()}
-    known = [*agent_names(), *variants]
-    budgets = {}
-    for name, values in _table(table, "budgets").items():
-        if name not in known:
-            raise unknown_name("agent in [budgets]", name, known)
-        _check_keys(f"key in [budgets.{name}]", _table(table["budgets"], name), budget_keys)
-        budgets[name] = Budget(**{**common, **values})
-    suite = Suite(
-        name=table["name"],
-        envs=tuple(env_id(env) for env in _names(table, "envs")),
-        schedules=_names(table, "schedule"),
-        agents=_names(table, "agents"),
-        seeds=table["seeds"],
-        budget=Budget(**common),
-        budgets=budgets,
-        variants=variants,
-        description=str(table.get("description", "")),
-    )
-    return suite.select(agents=suite.agents)
-
-
-def _packaged() -> Any:
-    return files("m3po_bench").joinpath("suites")
-
-
-def _variant(name: str, values: Any) -> Variant:
-    if not isinstance(values, dict) or "agent" not in values:
-        raise SuiteError(f"[variants.{name}]: expected a table with the key agent")
-    _check_keys(f"key in [variants.{name}]", values, [f.name for f in fields(Variant)])
-    if not isinstance(values["agent"], str):
-        raise SuiteError(f"[variants.{name}]: agent = {values['agent']!r}: expected a name")
-    agent_spec(values["agent"])
-    kwargs = _table(values, "kwargs")
-    try:
-        json.dumps(kwargs, allow_nan=False)
-    except (TypeError, ValueError):
-        raise SuiteError(
-            f"[variants.{name}]: kwargs = {kwargs!r}: expected numbers, texts, lists and tables"
-        ) from None
-    return Variant(values["agent"], kwargs)
-
-
-def _names(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = table[key]
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise SuiteError(f"{key} = {value!r}: expected a name or a list of names")
-    if len(set(names)) < len(names):
-        raise SuiteError(f"{key} = {value!r}: a name is there twice")
-    return tuple(names)
-
-
-def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:
-    value = table.get(key, {})
-    if not isinstance(value, dict):
-        raise SuiteError(f"{key} = {value!r}: expected a table")
-    return value
-
-
-def _check_keys(kind: str, table: Mapping[str, Any], known: Iterable[str]) -> None:
-    for key in table:
-        if key not in known:
-            raise unknown_name(kind, key, known)
 
 
 def _check_count(name: str, value: Any, at_least: int) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.grid import load_suite
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import EVALUATION, MODEL, Store
+from m3po_bench.leaderboard.suite_files import load_suite
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

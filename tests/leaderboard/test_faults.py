@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from m3po_bench.leaderboard.checksums import KEY
-from m3po_bench.leaderboard.grid import RunSpec, load_suite
+from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, TRACE, Store, compressed
+from m3po_bench.leaderboard.suite_files import load_suite
 
 FUSES = ("kill", "raise", "nan", "full")
 SCHEDULER = """
@@ -30,7 +31,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from m3po_bench.leaderboard.executors import LocalExecutor
-from m3po_bench.leaderboard.grid import load_suite
+from m3po_bench.leaderboard.suite_files import load_suite
 from m3po_bench.leaderboard.scheduler import run_all
 from m3po_bench.leaderboard.store import Store
 from m3po_bench.leaderboard.options import RunOptions

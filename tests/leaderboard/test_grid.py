@@ -12,17 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from m3po_bench.leaderboard.grid import (
-    MAX_BYTES,
-    Budget,
-    RunSpec,
-    SuiteError,
-    Variant,
-    check_envs,
-    load_suite,
-    parse_suite,
-    suite_names,
-)
+from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs
+from m3po_bench.leaderboard.suite_files import MAX_BYTES, load_suite, parse_suite, suite_names
 from m3po_bench.registry import UnknownNameError
 
 KEYS = (
@@ -246,3 +237,18 @@ def test_what_never_ends_is_not_read(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(SuiteError, match="not a file"):
         load_suite(str(path))
+
+
+def test_arguments_of_variants_must_exist(table: dict[str, Any]) -> None:
+    def suite(agent: str, **kwargs: Any) -> Suite:
+        variants = {"V": {"agent": agent, "kwargs": kwargs}}
+        return parse_suite({**table, "agents": ["V"], "variants": variants})
+
+    check_variants(suite("M3PO", gamma=0.5))
+    check_variants(suite("SAC", gamma=0.5))  # an argument of the class it passes all others on to
+    check_variants(suite("GHP-MDP", support=3))
+    for agent, wrong in (("M3PO", "gama"), ("SAC", "gama"), ("GHP-MDP", "suport")):
+        with pytest.raises(
+            UnknownNameError, match=f"unknown argument of {agent} '{wrong}'; nearest"
+        ):
+            check_variants(suite(agent, **{wrong: 1}))

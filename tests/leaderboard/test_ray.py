@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from m3po_bench.leaderboard.grid import load_suite
 from m3po_bench.leaderboard.store import EVALUATION, RUN, Store
+from m3po_bench.leaderboard.suite_files import load_suite
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")

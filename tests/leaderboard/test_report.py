@@ -24,7 +24,7 @@ from m3po_bench.leaderboard.aggregate import (
     seed_returns,
 )
 from m3po_bench.leaderboard.entry_metrics import entry_metrics
-from m3po_bench.leaderboard.grid import Suite, SuiteError, parse_suite
+from m3po_bench.leaderboard.grid import Suite, SuiteError
 from m3po_bench.leaderboard.references import (
     Reference,
     References,
@@ -36,6 +36,7 @@ from m3po_bench.leaderboard.references import (
 )
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.store import EVALUATION, ROWS, Store
+from m3po_bench.leaderboard.suite_files import parse_suite
 from m3po_bench.registry import agent_spec
 
 PNG = b"\x89PNG"

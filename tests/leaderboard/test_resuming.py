@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant, parse_suite
+from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import (
     CHECKPOINT,
@@ -20,6 +20,7 @@ from m3po_bench.leaderboard.store import (
     Store,
     read_json,
 )
+from m3po_bench.leaderboard.suite_files import parse_suite
 
 EVERY = 13
 

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from m3po_bench.leaderboard.grid import RunSpec, Variant, parse_suite
+from m3po_bench.leaderboard.grid import RunSpec, Variant
 from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, Store, read_json
+from m3po_bench.leaderboard.suite_files import parse_suite
 
 
 @pytest.fixture

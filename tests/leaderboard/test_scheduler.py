@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.grid import load_suite, parse_suite
 from m3po_bench.leaderboard.scheduler import State, longest_first
 from m3po_bench.leaderboard.store import ERROR, RUN
+from m3po_bench.leaderboard.suite_files import load_suite, parse_suite
 
 
 def _wait_for(condition: Callable[[], object], seconds: float = 60) -> None:

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.grid import RunSpec, load_suite
+from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.scheduler import State, run_all
 from m3po_bench.leaderboard.slurm_executor import JOBS, SlurmExecutor
 from m3po_bench.leaderboard.store import ERROR, ROWS, Store
+from m3po_bench.leaderboard.suite_files import load_suite
 from m3po_bench.leaderboard.supervision import COMPLETE
 
 pytest.importorskip("submitit", reason="needs the extra slurm")
@@ -27,7 +28,7 @@ DRIVER = """
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from m3po_bench.leaderboard.grid import load_suite
+from m3po_bench.leaderboard.suite_files import load_suite
 from m3po_bench.leaderboard.scheduler import run_all
 from m3po_bench.leaderboard.slurm_executor import SlurmExecutor
 from m3po_bench.leaderboard.store import Store

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.grid import RunSpec, parse_suite
+from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.lock import LostLockError
 from m3po_bench.leaderboard.store import EVALUATION, ROWS, RUN, Store, write_atomically
+from m3po_bench.leaderboard.suite_files import parse_suite
 
 
 @pytest.fixture

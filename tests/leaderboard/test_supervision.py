@@ -10,12 +10,13 @@ import pytest
 
 from m3po_bench.leaderboard import lock as locks
 from m3po_bench.leaderboard import remote, supervision
-from m3po_bench.leaderboard.grid import RunSpec, load_suite
+from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.lock import Lock
 from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.remote import RemoteRun
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import ERROR, LOCKS, LOG, PROGRESS, Store
+from m3po_bench.leaderboard.suite_files import load_suite
 from m3po_bench.leaderboard.supervision import (
     BUSY,
     COMPLETE,

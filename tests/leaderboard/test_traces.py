@@ -157,7 +157,7 @@ def traced(tmp_path: Path, toys: Any) -> Store:
     """Finished runs of a toy suite, each with a trace."""
     import tomllib
 
-    from m3po_bench.leaderboard.grid import parse_suite
+    from m3po_bench.leaderboard.suite_files import parse_suite
 
     suite: Suite = parse_suite({**tomllib.loads(toys.SUITE.text), "agents": ["Toy", "ToyTold"]})
     store = Store(tmp_path / "out")
