@@ -71,9 +71,7 @@ class AgentSpec:
         known: set[str] = set()
         for cls in self.load_class().__mro__:
             parameters = inspect.signature(cls.__init__).parameters.values()
-            known |= {
-                p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            }
+            known |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
         for name in given:

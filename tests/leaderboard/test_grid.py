@@ -12,7 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs
+from m3po_bench.leaderboard.grid import (
+    Budget,
+    RunSpec,
+    Suite,
+    SuiteError,
+    Variant,
+    check_envs,
+    check_variants,
+)
 from m3po_bench.leaderboard.suite_files import MAX_BYTES, load_suite, parse_suite, suite_names
 from m3po_bench.registry import UnknownNameError
 
