@@ -70,13 +70,13 @@ class AgentSpec:
         """
         known: set[str] = set()
         for cls in self.load_class().__mro__:
-            parameters = inspect.signature(cls.__init__).parameters.values()
+            parameters = inspect.signature(cls).parameters.values()
             known |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
         for name in given:
             if name not in known:
-                raise unknown_name(f"argument of {self.name}", name, known - {"self"})
+                raise unknown_name(f"argument of {self.name}", name, known)
 
     def kwargs(self, preset: str) -> dict[str, Any]:
         """Keyword arguments of a preset, laid over ``default``.
