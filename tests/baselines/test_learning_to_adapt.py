@@ -17,7 +17,6 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     Heads,
     Observed,
     adaptation_errors,
-    keep_where,
 )
 from m3po_baselines.learning_to_adapt.fitting import ModelFitter, whole_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
@@ -330,13 +329,6 @@ def test_the_dynamics_are_not_shown_the_task_that_the_reward_is_given() -> None:
     assert model.policy.model.obs_dim == 3
     told = trained("GrBAL", gym.make(POINT, visibility="oracle"), steps=60)
     assert told.policy.model.obs_dim == 4
-
-
-def test_a_change_of_memory_is_row_by_row() -> None:
-    new, old = (torch.ones(3, 2), torch.ones(3)), (torch.zeros(3, 2), torch.zeros(3))
-    wide, flat = keep_where(torch.tensor([True, False, True]), new, old)
-    assert wide.tolist() == [[1.0, 1.0], [0.0, 0.0], [1.0, 1.0]]
-    assert flat.tolist() == [1.0, 0.0, 1.0]
 
 
 def test_adaptation_errors_tell_apart_what_memory_is_worth() -> None:

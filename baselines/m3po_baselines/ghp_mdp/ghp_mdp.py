@@ -50,12 +50,12 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     EnvReward,
     Head,
     Heads,
-    Memory,
     Observed,
     windows,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
 from m3po_bench.common.dynamics import GaussianEnsemble
+from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
 

@@ -21,26 +21,18 @@ from torch import Tensor
 
 from m3po_baselines.learning_to_adapt.adaptive_model import (
     AdaptiveModel,
-    Memory,
     Observed,
     adaptation_errors,
-    keep_where,
     recall,
 )
 from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
+from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen, keep_where
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.registry import unknown_name
-from m3po_bench.wrappers import (
-    FIRST_STEP,
-    HISTORY_BLOCKS,
-    PREVIOUS_ACTION,
-    PREVIOUS_REWARD,
-    TASK,
-    ObservationLayout,
-)
+from m3po_bench.wrappers import HISTORY_BLOCKS, TASK, ObservationLayout
 
 Array = NDArray[Any]
 
@@ -48,11 +40,11 @@ PLANNERS: dict[str, type[Any]] = {"random_shooting": RandomShooting, "cem": Cros
 REWARD_SOURCES = ("learnt", "env")
 
 
-class MPCPolicy(BasePolicy):
+class MPCPolicy(HistoryPolicy):
     """Plans with the model as the memory adapts it.
 
-    ``predict``'s ``state`` is (what the model remembers ..., previous observations, steps since
-    the start, action held, steps to hold it), arrays with one row per env.
+    ``predict``'s ``state`` is (what the model remembers ..., previous observations, steps so far,
+    action held, steps to hold it), arrays with one row per env.
 
     Args:
         observation_space: With the history columns.
@@ -80,112 +72,49 @@ class MPCPolicy(BasePolicy):
         exploration: float = 0.0,
         given_reward: GivenReward | None = None,
     ) -> None:
-        super().__init__(observation_space, action_space, squash_output=True)
-        self.layout, self.model, self.planner = layout, model, planner
-        self.obs_columns, self.draw_seed = obs_columns, draw_seed
+        super().__init__(observation_space, action_space, layout, obs_columns)
+        self.model, self.planner, self.draw_seed = model, planner, draw_seed
         self.exploration, self.given_reward = exploration, given_reward
-        self._action_columns = layout.columns(PREVIOUS_ACTION)
-        self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
-        self._first_column = int(layout.columns(FIRST_STEP)[0])
 
-    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        return torch.as_tensor(self.predict(observation.numpy(), deterministic=deterministic)[0])
-
-    def predict(
-        self,
-        observation: Array | dict[str, Array],
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
-        """First actions of the best plans; see ``BaseAlgorithm.predict``.
-
-        Args:
-            observation: Shape (width,) or (n, width), history columns included.
-            state: What the last call returned; None for empty memories.
-            episode_start: Where memory begins anew, shape (n,).
-            deterministic: Whether the planner's draws are a function of seed and step; otherwise
-                they come from torch's global generator.
-
-        Returns:
-            Actions in the env's range, and the state to pass next time.
-
-        Raises:
-            ValueError: If the observation has not the width that the agent was trained on.
-        """
-        obs = np.asarray(observation, dtype=np.float32)
-        single = obs.ndim == 1
-        obs = np.atleast_2d(obs)
-        if obs.shape[1] != self.layout.width:
-            raise ValueError(
-                f"an observation of {obs.shape[1]} columns, expected {self.layout.width}: "
-                f"{dict(self.layout.blocks)}; an env that is not registered by m3po_bench needs "
-                "the wrapper m3po_bench.wrappers.PreviousActionReward"
-            )
-        with torch.no_grad():
-            memory, base, (steps, held, hold) = self._remember(obs, state, episode_start)
-            seeds = [
-                (self.draw_seed << 24) + step if deterministic else None for step in steps.tolist()
-            ]
-            plan = self._plan(memory, obs, base, seeds)
-            if not deterministic and self.exploration > 0.0:
-                begins = (hold == 0) & (torch.rand(len(obs)) < self.exploration)
-                held = torch.where(begins[:, None], 2.0 * torch.rand_like(plan) - 1.0, held)
-                hold = torch.where(begins, self.planner.horizon, hold)
-                plan = torch.where((hold > 0)[:, None], held, plan)
-        action = self.unscale_action(plan.numpy())
-        carried = (*memory, base, steps, held, hold)
-        return (action[0] if single else action), tuple(x.numpy() for x in carried)
-
-    def _plan(
-        self, memory: Memory, obs: Array, base: Tensor, seeds: Sequence[int | None]
-    ) -> Tensor:
-        action_dim = len(self._action_columns)
-        if not self.model.fitted:  # imagined returns mean nothing yet
-            return RandomShooting(1, 1).draws(action_dim, seeds)[:, 0, 0]
-        heads = self.model.adapted(memory)
-        given = None if self.given_reward is None else self.given_reward.of(obs)
-        return self.planner.plan(
-            lambda plans: self.model.returns(heads, base, plans, given),
-            self.planner.draws(action_dim, seeds),
-        )
-
-    def _remember(
-        self, obs: Array, state: tuple[Array, ...] | None, episode_start: Array | None
-    ) -> tuple[Memory, Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Memories with the last transition taken in, bare observations, and the state's rest."""
-        n = len(obs)
-        base = torch.from_numpy(obs[:, self.obs_columns])
+    def empty(self, n: int) -> Memory:
+        """See ``HistoryPolicy.empty``."""
         zeros = torch.zeros(n, dtype=torch.int64)
-        empty: Memory = (
-            *self.model.empty(n),
-            zeros,
-            torch.zeros(n, len(self._action_columns)),
-            zeros,
-        )
-        if state is None:
-            return empty[:-3], base, (empty[-3], empty[-2], empty[-1])
-        *old, previous, steps, held, hold = (torch.as_tensor(np.asarray(x)) for x in state)
-        last = Observed(
-            obs=previous,
-            action=torch.from_numpy(self.scale_action(obs[:, self._action_columns])),
-            reward=torch.from_numpy(obs[:, self._reward_column]),
-            next_obs=base,
-            terminated=torch.zeros(n),
-            weight=torch.ones(n),
-        )
-        # An inner episode of a trial begins: no transition led here, memory stays as it is.
-        happened = torch.from_numpy(obs[:, self._first_column] < 0.5)
-        memory = keep_where(happened, self.model.remember(tuple(old), last), tuple(old))
-        carried: Memory = (*memory, steps + 1, held, (hold - 1).clamp(min=0))
-        if episode_start is not None:
-            starts = torch.from_numpy(np.array(episode_start, dtype=bool))
-            carried = keep_where(starts, empty, carried)
-        return carried[:-3], base, (carried[-3], carried[-2], carried[-1])
+        obs, action = torch.zeros(n, self.obs_dim), torch.zeros(n, self.action_dim)
+        return *self.model.empty(n), obs, zeros, action, zeros
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for empty memories."""
-        return self._predict(obs, deterministic)
+    def respond(self, seen: Seen, memory: Memory, deterministic: bool) -> tuple[Tensor, Memory]:
+        """First actions of the best plans; see ``HistoryPolicy.respond``.
+
+        Deterministic plans come from draws that are a function of seed and step; others from
+        torch's global generator.
+        """
+        *before, previous, steps, held, hold = memory
+        n = len(steps)
+        last = Observed(
+            previous, seen.action, seen.reward, seen.obs, torch.zeros(n), weight=torch.ones(n)
+        )
+        # Where an inner episode of a trial begins, no transition led here: memory stays as it is.
+        known = keep_where(seen.first, tuple(before), self.model.remember(tuple(before), last))
+        plan = self._plan(
+            known, seen,
+            [(self.draw_seed << 24) + step if deterministic else None for step in steps.tolist()],
+        )  # fmt: skip
+        if not deterministic and self.exploration > 0.0:
+            begins = (hold == 0) & (torch.rand(n) < self.exploration)
+            held = torch.where(begins[:, None], 2.0 * torch.rand_like(plan) - 1.0, held)
+            hold = torch.where(begins, self.planner.horizon, hold)
+            plan = torch.where((hold > 0)[:, None], held, plan)
+        return plan, (*known, seen.obs, steps + 1, held, (hold - 1).clamp(min=0))
+
+    def _plan(self, memory: Memory, seen: Seen, seeds: Sequence[int | None]) -> Tensor:
+        if not self.model.fitted:  # imagined returns mean nothing yet
+            return RandomShooting(1, 1).draws(self.action_dim, seeds)[:, 0, 0]
+        heads = self.model.adapted(memory)
+        given = None if self.given_reward is None else self.given_reward.of(seen.shown.numpy())
+        return self.planner.plan(
+            lambda plans: self.model.returns(heads, seen.obs, plans, given),
+            self.planner.draws(self.action_dim, seeds),
+        )
 
 
 class AdaptiveMPC(MetaAlgorithm):

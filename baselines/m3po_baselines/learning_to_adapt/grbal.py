@@ -49,12 +49,12 @@ from torch import Tensor, nn
 from m3po_baselines.learning_to_adapt.adaptive_model import (
     AdaptiveModel,
     Heads,
-    Memory,
     Observed,
     weighted_mean,
     windows,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
 

@@ -36,12 +36,12 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     AdaptiveModel,
     Head,
     Heads,
-    Memory,
     Observed,
     weighted_mean,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
 from m3po_bench.common.encoders import HistoryEncoder
+from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
 

@@ -14,7 +14,7 @@ K rollouts before and after it         ``meta_policy_gradient.MetaPolicyGradient
 linear feature baseline (Duan 2016)    ``trajectories.linear_baseline``, one fit a task and phase
 outer step: TRPO on sum_i L_i(phi_i)   ``MAML._outer_step``, ``trust_region.trust_region_step``;
                                        the divergence is that of the adapted policies
-adaptation to a new task               ``policy.AdaptivePolicy.predict``
+adaptation to a new task               ``policy.AdaptivePolicy.respond``
 =====================================  =========================================================
 
 Known deviations from the authors' code

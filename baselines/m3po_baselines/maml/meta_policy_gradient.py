@@ -238,8 +238,9 @@ class MetaPolicyGradient(MetaAlgorithm):
 
     def _act(self, obs: Array, starts: Array) -> Array:
         drawn_from = self._acting(self._collection, obs[:, self.policy.obs_columns])
-        self._collection.action = drawn_from.sample(torch.randn_like(drawn_from.mean)).numpy()
-        return self.policy.to_env(self._collection.action)
+        action = drawn_from.sample(torch.randn_like(drawn_from.mean))
+        self._collection.action = action.numpy()
+        return self.policy.unscale_action(self.policy.bounded(action).numpy())
 
     def _acting(self, collection: _Collection, obs: Array) -> Gaussian:
         """What the acting policies draw from, each at its own env's observations (n, ...)."""
