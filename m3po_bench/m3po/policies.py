@@ -11,7 +11,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen
-from m3po_bench.common.soft_actor_critic import Actor, Critics
+from m3po_bench.common.soft_actor_critic import Actor, critics_and_targets
 from m3po_bench.m3po.meta_model import MetaModel
 from m3po_bench.wrappers import ObservationLayout
 
@@ -50,10 +50,9 @@ class MetaPolicy(HistoryPolicy):
         self.meta_model = MetaModel(obs_dim, action_dim, **model_kwargs)
         n_features = obs_dim + self.meta_model.state_dim
         self.actor = Actor(n_features, action_dim, net_arch)
-        self.critics = Critics(n_features, action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets = Critics(n_features, action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets.load_state_dict(self.critics.state_dict())
-        self.critic_targets.requires_grad_(False)
+        self.critics, self.critic_targets = critics_and_targets(
+            n_features, action_dim, net_arch, n_critics, layer_norm
+        )
         self.log_alpha = nn.Parameter(torch.zeros(()))
 
     def empty(self, n: int) -> Memory:

@@ -54,6 +54,7 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     windows,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.dynamics import GaussianEnsemble
 from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
@@ -227,9 +228,7 @@ class GHPMDP(AdaptiveMPC):
     """
 
     def __init__(self, *args: Any, support: int = 200, query: int = 16, **kwargs: Any) -> None:
-        for name, count in (("support", support), ("query", query)):
-            if count < 1:
-                raise ValueError(f"{name}={count}: expected at least 1")
+        check_counts(support=support, query=query)
         self.support, self.query = support, query
         kwargs.setdefault("planner", "cem")
         super().__init__(*args, **kwargs)

@@ -27,6 +27,7 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
 )
 from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen, keep_where
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
@@ -137,12 +138,7 @@ class AdaptiveMPC(MetaAlgorithm):
         reward_source: ``"learnt"``: the model predicts the reward and adapts the prediction;
             ``"env"``: the planner is given the env's reward function (``GivenReward``).
         policy_kwargs: Passed to the model; see ``AdaptiveModel`` and its subclasses.
-        stats_window_size: See ``MetaAlgorithm``.
-        tensorboard_log: See ``MetaAlgorithm``.
-        verbose: See ``MetaAlgorithm``.
-        seed: See ``MetaAlgorithm``.
-        device: ``"cpu"``; ``"auto"`` means the same.
-        _init_setup_model: See ``MetaAlgorithm``.
+        **kwargs: See ``MetaAlgorithm``.
 
     Raises:
         ValueError: If an argument is out of its range; the message names it.
@@ -167,25 +163,16 @@ class AdaptiveMPC(MetaAlgorithm):
         exploration: float = 0.0,
         reward_source: str = "learnt",
         policy_kwargs: dict[str, Any] | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: str = "cpu",
-        _init_setup_model: bool = True,
+        **kwargs: Any,
     ) -> None:
         self.buffer_size, self.fit_every = buffer_size, fit_every
         self.batch_size, self.max_epochs, self.persistence = batch_size, max_epochs, persistence
         self.planner, self.planner_kwargs = planner, dict(planner_kwargs or {})
         self.exploration, self.reward_source = exploration, reward_source
-        if str(device) not in ("cpu", "auto"):
-            raise ValueError(
-                f"device={device!r}: {type(self).__name__} runs on the CPU, "
-                "expected 'cpu' or 'auto'"
-            )
-        for name in ("buffer_size", "fit_every", "batch_size", "max_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        check_counts(
+            buffer_size=buffer_size, fit_every=fit_every, batch_size=batch_size,
+            max_epochs=max_epochs,
+        )  # fmt: skip
         if not 0.0 <= persistence < 1.0:
             raise ValueError(f"persistence={persistence}: expected a share in [0, 1)")
         if not 0.0 <= exploration <= 1.0:
@@ -194,10 +181,7 @@ class AdaptiveMPC(MetaAlgorithm):
             raise unknown_name("planner", planner, PLANNERS)
         if reward_source not in REWARD_SOURCES:
             raise unknown_name("reward_source", reward_source, REWARD_SOURCES)
-        super().__init__(
-            policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, "cpu", _init_setup_model,
-        )  # fmt: skip
+        super().__init__(policy, env, learning_rate, learning_starts, policy_kwargs, **kwargs)
 
     @abstractmethod
     def _make_model(self, obs_dim: int, action_dim: int, **kwargs: Any) -> AdaptiveModel:
@@ -242,16 +226,7 @@ class AdaptiveMPC(MetaAlgorithm):
         return GivenReward(*self.reward_env, self.layout)
 
     def _store(self, step: VecStep) -> None:
-        columns = self.policy.obs_columns
-        self.replay_buffer.add(
-            torch.as_tensor(step.obs[:, columns], dtype=torch.float32),
-            torch.as_tensor(step.action, dtype=torch.float32),
-            torch.as_tensor(step.reward, dtype=torch.float32),
-            torch.as_tensor(step.next_obs[:, columns], dtype=torch.float32),
-            torch.as_tensor(step.terminated, dtype=torch.float32),
-            torch.as_tensor(step.starts),
-            torch.as_tensor(step.cut),
-        )
+        self.replay_buffer.add(*step.tensors(self.policy.obs_columns))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         found = super()._setup_learn(*args, **kwargs)

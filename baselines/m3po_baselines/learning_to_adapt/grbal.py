@@ -54,6 +54,7 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     windows,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
@@ -188,9 +189,7 @@ class GrBAL(AdaptiveMPC):
         self.adapt, self.inner_learning_rate = adapt, inner_learning_rate
         self.learn_inner_rate = learn_inner_rate
         self.support, self.query = support, query
-        for name, count in (("support", support), ("query", query)):
-            if count < 1:
-                raise ValueError(f"{name}={count}: expected at least 1")
+        check_counts(support=support, query=query)
         if inner_learning_rate <= 0.0:
             raise ValueError(
                 f"inner_learning_rate={inner_learning_rate}: expected a positive number; "

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from m3po_baselines.pearl.belief import Belief, ContextEncoder
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen
 from m3po_bench.common.networks import Normalizer
-from m3po_bench.common.soft_actor_critic import Actor, Critics
+from m3po_bench.common.soft_actor_critic import Actor, critics_and_targets
 from m3po_bench.wrappers import ObservationLayout
 
 BELIEF_UPDATES = ("step", "episode")
@@ -72,10 +72,9 @@ class BeliefPolicy(HistoryPolicy):
         self.encoder = ContextEncoder(self._context_width, encoder_arch, latent_dim)
         n_features = self.obs_dim + latent_dim
         self.actor = Actor(n_features, self.action_dim, net_arch)
-        self.critics = Critics(n_features, self.action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets = Critics(n_features, self.action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets.load_state_dict(self.critics.state_dict())
-        self.critic_targets.requires_grad_(False)
+        self.critics, self.critic_targets = critics_and_targets(
+            n_features, self.action_dim, net_arch, n_critics, layer_norm
+        )
         self.log_alpha = nn.Parameter(torch.zeros(()))
 
     def infer(self, context: Tensor) -> Belief:

@@ -48,6 +48,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from m3po_baselines.parallel_envs import parallel_copies
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.wrappers import PreviousActionReward, TrialWrapper, layout_of
 
@@ -101,9 +102,7 @@ class RL2(RecurrentPPO):
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (("n_episodes", n_episodes), ("n_envs", n_envs)):
-            if value < 1:
-                raise ValueError(f"{name}={value!r}: expected at least 1")
+        check_counts(n_episodes=n_episodes, n_envs=n_envs)
         self.n_episodes = n_episodes
         if env is not None:
             env = parallel_copies(env, n_envs, in_trials)
