@@ -36,8 +36,14 @@ Known deviations.
 - The encoder's buffer is a ring as long as a collection, instead of emptied before each.
 - Each episode of the posterior phase draws z from the posterior; in the authors' code its first
   episode still draws from the prior.
+- With ``belief_update="episode"`` z is drawn anew after each episode, as in algorithm 2; the
+  authors' code evaluates with z from the prior for two episodes, and from the posterior after.
+- The last transition of an inner episode of a trial is not taken in by ``predict``: its reward is
+  not shown.
 - With continuous tasks, 40 are drawn for training (published: 100 for cheetah-vel and
-  humanoid-dir, 40 for walker and hopper).
+  humanoid-dir, 40 for walker and hopper). The settings are cheetah-dir's in every family;
+  published for most others are smaller collections (400 and 600 steps) with twice the updates, and
+  meta-batches of 10 or 16 where there are many tasks.
 
 What it cannot do: a product of factors never forgets. Where the task changes within an episode,
 old transitions outvote the new ones for about as long as the old task lasted; ``forgetting``, ours

@@ -18,9 +18,11 @@ policy optimisation                    ``sb3_contrib.RecurrentPPO``, unchanged
 
 Known deviations
 
-* PPO in place of TRPO (Duan) and A3C (Wang); learnt values, with an LSTM of their own, in place of
-  a linear baseline; minibatches of 4,000 steps.
-* The input has a flag of the first step of an episode in place of one of the last.
+* PPO in place of TRPO (Duan) and A3C (Wang), an LSTM in place of Duan's GRU; learnt values, with
+  an LSTM of their own, in place of a linear baseline; minibatches of 4,000 steps. What is not
+  named above is as in SB3, such as the clip range (0.2) and the largest norm of a gradient (0.5).
+* The input has a flag of the first step of an episode in place of one of the last, and with it
+  neither action nor reward: the last reward of an inner episode is not shown.
 * Values are bootstrapped where a trial ends, as SB3 does at every time limit.
 * Where the env's schedule changes the task within an episode, it does so in training too; each
   inner episode of a trial starts in the same task.
