@@ -150,8 +150,8 @@ def test_one_env_is_copied_and_several_are_kept() -> None:
     assert MAML("MlpPolicy", ENV, n_envs=3, n_tasks=3).n_envs == 3
 
 
-def acted(model: Any, n_steps: int, signs: np.ndarray, n_episodes: int = 1) -> list[Memory]:
-    """Memories along an episode in which action times sign is rewarded; the last one counts."""
+def acted(model: Any, n_steps: int, signs: np.ndarray, n_episodes: int = 1) -> list[Any]:
+    """Memories, of arrays, along episodes in which action times sign is rewarded."""
     n, memories = len(signs), []
     obs = np.zeros((n, 6))
     obs[:, -1] = 1.0
@@ -202,7 +202,7 @@ def test_an_episode_start_forgets_its_own_env_alone() -> None:
     starts = np.array([True, False])
     _, state = model.predict(obs, tuple(memory), starts, deterministic=True)
     assert state is not None
-    after = Memory(*state)
+    after = Memory(*map(torch.from_numpy, state))
     np.testing.assert_array_equal(after.parameters[0], model.policy.network.flat().detach())
     np.testing.assert_array_equal(after.parameters[1], memory.parameters[1])
     assert (after.window[0, :, -1] == EMPTY).all()

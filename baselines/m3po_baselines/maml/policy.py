@@ -174,7 +174,7 @@ class AdaptivePolicy(HistoryPolicy):
 
     def _adapted(self, window: Tensor) -> Tensor:
         widths = [self.obs_dim, *3 * [self.action_dim], 1, 1]
-        obs, action, mean, log_std, reward, time = window.split(widths, -1)
+        obs, action, mean, log_std, reward, time = torch.split(window, widths, -1)
         trajectories = Trajectories(
             obs.numpy(), action.numpy(), reward[..., 0].numpy(), time[..., 0].long().numpy()
         )
