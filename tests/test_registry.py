@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,3 +61,9 @@ def test_plugins_register_and_a_failing_one_is_named(monkeypatch: pytest.MonkeyP
     with pytest.warns(RuntimeWarning, match=r"plugin 'broken'.*no luck"):
         load_plugins()
     assert "FromPlugin" in agent_names()
+
+
+def test_a_family_of_baselines_may_be_the_first_import() -> None:
+    code = "import m3po_baselines.learning_to_adapt, m3po_bench; print(*m3po_bench.agent_names())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"M3PO", "GrBAL", "PEARL"} <= set(done.stdout.split())

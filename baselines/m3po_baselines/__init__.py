@@ -85,3 +85,8 @@ def register() -> None:
     for family in _FAMILIES:
         for spec in import_module(f"m3po_baselines.{family}").AGENTS:
             register_agent(spec)
+
+
+# Last, because m3po_bench registers the agents of this package when it is first imported: their
+# packages must not be half imported by then, nor this one.
+import m3po_bench.registry  # noqa: E402, F401

@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_normalize
+from torch import Tensor
 
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
@@ -52,6 +53,18 @@ class VecStep(NamedTuple):
     starts: Array
     cut: Array
 
+    def tensors(self, columns: NDArray[np.int64]) -> tuple[Tensor, ...]:
+        """The fields in their order, numbers as float32, with these columns of observations."""
+        numbers = (
+            self.obs[:, columns], self.action, self.reward, self.next_obs[:, columns],
+            self.terminated,
+        )  # fmt: skip
+        return (
+            *(torch.as_tensor(x, dtype=torch.float32) for x in numbers),
+            torch.as_tensor(self.starts),
+            torch.as_tensor(self.cut),
+        )
+
 
 class MetaAlgorithm(BaseAlgorithm):
     """An SB3 algorithm over histories.
@@ -69,7 +82,7 @@ class MetaAlgorithm(BaseAlgorithm):
         tensorboard_log: Folder for TensorBoard, or None.
         verbose: 0 silent, 1 the log, 2 debug.
         seed: Seeds env, networks and sampling.
-        device: Where the networks live.
+        device: ``"cpu"``; ``"auto"`` means the same. Networks of this size do not pay on another.
         _init_setup_model: Build networks and buffers now (SB3's ``load`` does it later).
     """
 
@@ -90,9 +103,14 @@ class MetaAlgorithm(BaseAlgorithm):
         tensorboard_log: str | None = None,
         verbose: int = 0,
         seed: int | None = None,
-        device: str = "auto",
+        device: str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
+        if str(device) not in ("cpu", "auto"):
+            raise ValueError(
+                f"device={device!r}: {type(self).__name__} runs on the CPU, "
+                "expected 'cpu' or 'auto'"
+            )
         super().__init__(
             policy=policy,
             env=env,
@@ -101,7 +119,7 @@ class MetaAlgorithm(BaseAlgorithm):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             verbose=verbose,
-            device=device,
+            device="cpu",
             support_multi_env=True,
             seed=seed,
             supported_action_spaces=(spaces.Box,),

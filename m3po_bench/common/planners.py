@@ -13,6 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from m3po_bench.common.arguments import check_counts
+
 Score = Callable[[Tensor], Tensor]
 """Sequences of actions, (n_envs, candidates, horizon, action_dim), to (n_envs, candidates)."""
 
@@ -55,7 +57,7 @@ class RandomShooting:
     horizon: int = 10
 
     def __post_init__(self) -> None:
-        _check_counts(candidates=self.candidates, horizon=self.horizon)
+        check_counts(candidates=self.candidates, horizon=self.horizon)
 
     def draws(self, action_dim: int, seeds: Sequence[int | None]) -> Tensor:
         """Uniform in [-1, 1], (n_envs, candidates, horizon, action_dim); see ``Planner``."""
@@ -89,7 +91,7 @@ class CrossEntropy:
     kept: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_counts(candidates=self.candidates, horizon=self.horizon, iterations=self.iterations)
+        check_counts(candidates=self.candidates, horizon=self.horizon, iterations=self.iterations)
         if not 0.0 < self.elites <= 1.0:
             raise ValueError(f"elites={self.elites}: expected a share in (0, 1]")
         if not 0.0 <= self.kept < 1.0:
@@ -112,12 +114,6 @@ class CrossEntropy:
             mean = torch.lerp(elite.mean(1), mean, self.kept)
             std = elite.std(1, correction=0)
         return mean[:, 0]
-
-
-def _check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name}={count}: expected at least 1")
 
 
 def _per_seed(

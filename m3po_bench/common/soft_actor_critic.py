@@ -80,6 +80,16 @@ class Critics(nn.Module):
         return cast(Tensor, self.net(torch.cat([features, action], -1)).squeeze(-1))
 
 
+def critics_and_targets(
+    n_features: int, action_dim: int, hidden: Sequence[int], n: int, layer_norm: bool
+) -> tuple[Critics, Critics]:
+    """Critics, and the copy of them that follows slowly and is not trained."""
+    critics, targets = (Critics(n_features, action_dim, hidden, n, layer_norm) for _ in range(2))
+    targets.load_state_dict(critics.state_dict())
+    targets.requires_grad_(False)
+    return critics, targets
+
+
 def critic_loss(
     critics: Critics,
     targets: Critics,

@@ -39,6 +39,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
@@ -92,7 +93,7 @@ class M3PO(MetaAlgorithm):
         tensorboard_log: See ``MetaAlgorithm``.
         verbose: See ``MetaAlgorithm``.
         seed: See ``MetaAlgorithm``.
-        device: ``"cpu"``; ``"auto"`` means the same. Networks of this size do not pay on another.
+        device: See ``MetaAlgorithm``.
         _init_setup_model: See ``MetaAlgorithm``.
 
     Raises:
@@ -150,18 +151,14 @@ class M3PO(MetaAlgorithm):
         self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
         self.model_fit_steps, self.model_windows = model_fit_steps, model_windows
         self.model_window_length, self.model_rows = model_window_length, model_rows
-        self._check_arguments(device)
+        self._check_arguments()
         super().__init__(
             policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, "cpu", _init_setup_model,
+            tensorboard_log, verbose, seed, device, _init_setup_model,
         )  # fmt: skip
 
-    def _check_arguments(self, device: str) -> None:
-        if str(device) not in ("cpu", "auto"):
-            raise ValueError(f"device={device!r}: M3PO runs on the CPU, expected 'cpu' or 'auto'")
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+    def _check_arguments(self) -> None:
+        check_counts(**{name: getattr(self, name) for name in _COUNTS})
         real = self._real_ramp = Ramp.parse("real_ratio", self.real_ratio)
         if not (0.0 <= real.first <= 1.0 and 0.0 <= real.last <= 1.0):
             raise ValueError(f"real_ratio={self.real_ratio!r}: expected shares from 0 to 1")
@@ -209,16 +206,7 @@ class M3PO(MetaAlgorithm):
         self._fitted = self._n_updates > 0
 
     def _store(self, step: VecStep) -> None:
-        columns = self.policy.obs_columns
-        self.replay_buffer.add(
-            torch.as_tensor(step.obs[:, columns], dtype=torch.float32),
-            torch.as_tensor(step.action, dtype=torch.float32),
-            torch.as_tensor(step.reward, dtype=torch.float32),
-            torch.as_tensor(step.next_obs[:, columns], dtype=torch.float32),
-            torch.as_tensor(step.terminated, dtype=torch.float32),
-            torch.as_tensor(step.starts),
-            torch.as_tensor(step.cut),
-        )
+        self.replay_buffer.add(*step.tensors(self.policy.obs_columns))
         self.policy.meta_model.carry_states(self.replay_buffer)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:

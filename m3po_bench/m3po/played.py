@@ -48,12 +48,11 @@ def recall(policy: MetaPolicy, episodes: Sequence[Any]) -> Played:
         return np.stack([np.concatenate(pair) for pair in zip(arrays, last, strict=True)], 1)
 
     seen = padded([e.observations for e in episodes], longest + 1).astype(np.float32)
-    memory, states, bases = None, [], []
+    memory, states, bases = policy.empty(len(episodes)), [], []
     for obs in map(policy.unpack, seen):
-        state = policy.remember(obs, memory)
-        states.append(state)
+        memory = (policy.remember(obs, memory), obs.obs)
+        states.append(memory[0])
         bases.append(obs.obs)
-        memory = (state.numpy(), obs.obs.numpy())
     actions = padded([policy.scale_action(e.actions) for e in episodes], longest)
     lengths = torch.tensor([len(episode.rewards) for episode in episodes])
     return Played(

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen
-from m3po_bench.common.soft_actor_critic import Actor, Critics
+from m3po_bench.common.soft_actor_critic import Actor, critics_and_targets
 from m3po_bench.m3po.meta_model import MetaModel
 from m3po_bench.wrappers import ObservationLayout
-
-Array = NDArray[Any]
 
 
 class MetaPolicy(HistoryPolicy):
@@ -54,37 +50,29 @@ class MetaPolicy(HistoryPolicy):
         self.meta_model = MetaModel(obs_dim, action_dim, **model_kwargs)
         n_features = obs_dim + self.meta_model.state_dim
         self.actor = Actor(n_features, action_dim, net_arch)
-        self.critics = Critics(n_features, action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets = Critics(n_features, action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets.load_state_dict(self.critics.state_dict())
-        self.critic_targets.requires_grad_(False)
+        self.critics, self.critic_targets = critics_and_targets(
+            n_features, action_dim, net_arch, n_critics, layer_norm
+        )
         self.log_alpha = nn.Parameter(torch.zeros(()))
 
-    def respond(
-        self,
-        seen: Seen,
-        memory: Memory | None,
-        starts: Array | None,
-        deterministic: bool,
-    ) -> tuple[Tensor, Memory]:
-        """See ``HistoryPolicy.respond``."""
-        history = self.remember(seen, memory, starts)
-        features = self.meta_model.features(seen.obs, history)
-        return self.actor.act(features, deterministic), (history.numpy(), seen.obs.numpy())
+    def empty(self, n: int) -> Memory:
+        """See ``HistoryPolicy.empty``."""
+        return torch.zeros(n, self.meta_model.state_dim), torch.zeros(n, self.obs_dim)
 
-    def remember(self, seen: Seen, memory: Memory | None, starts: Array | None = None) -> Tensor:
+    def respond(self, seen: Seen, memory: Memory, deterministic: bool) -> tuple[Tensor, Memory]:
+        """See ``HistoryPolicy.respond``."""
+        history = self.remember(seen, memory)
+        features = self.meta_model.features(seen.obs, history)
+        return self.actor.act(features, deterministic), (history, seen.obs)
+
+    def remember(self, seen: Seen, memory: Memory) -> Tensor:
         """History states with the last transition taken in, shape (n, state_dim).
 
         Args:
             seen: As in ``respond``.
             memory: As in ``respond``.
-            starts: As in ``respond``.
         """
-        empty = torch.zeros(len(seen.obs), self.meta_model.state_dim)
-        if memory is None:
-            return empty
-        history, previous = (torch.from_numpy(np.asarray(x, dtype=np.float32)) for x in memory)
+        history, previous = memory
         new = self.meta_model.step_state(history, previous, seen.action, seen.reward, seen.obs)
         # An inner episode of a trial begins: no transition led here, memory stays as it is.
-        new = torch.where(seen.first[:, None], history, new)
-        return new if starts is None else torch.where(torch.from_numpy(starts)[:, None], empty, new)
+        return torch.where(seen.first[:, None], history, new)

@@ -1,39 +1,20 @@
 """Hot paths against a peer in the same process: ratios, never seconds.
 
-Rounds of both are interleaved and the fastest of each counts, so that a busy machine slows both.
 The limits have slack; ``tox -e bench`` prints the numbers.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from pytest_benchmark.fixture import BenchmarkFixture
 from stable_baselines3 import SAC
 
 import m3po_bench
 from m3po_bench.m3po.m3po import M3PO
-
-Action = Callable[[], Any]
-
-
-def ratio(ours: Action, peer: Action, benchmark: BenchmarkFixture, rounds: int = 25) -> float:
-    """Fastest round of ours over the fastest of the peer's."""
-    best = [np.inf, np.inf]
-    for _ in range(rounds):
-        for i, action in enumerate((ours, peer)):
-            start = time.perf_counter()
-            action()
-            best[i] = min(best[i], time.perf_counter() - start)
-    benchmark.pedantic(ours, rounds=3)  # type: ignore[no-untyped-call]
-    benchmark.extra_info["ratio"] = best[0] / best[1]
-    return best[0] / best[1]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +30,7 @@ def agent() -> M3PO:
     return model.learn(250)
 
 
-def test_a_policy_update_is_faster_than_sb3s(agent: M3PO, benchmark: BenchmarkFixture) -> None:
+def test_a_policy_update_is_faster_than_sb3s(agent: M3PO, ratio: Callable[..., float]) -> None:
     """Same batch, the same layers on wider features; sampling and target update included."""
     env = gym.make("M3PO/HalfCheetahFwdBwd-v0")
     sac = SAC("MlpPolicy", env, learning_starts=10_000, seed=0).learn(300)
@@ -62,11 +43,11 @@ def test_a_policy_update_is_faster_than_sb3s(agent: M3PO, benchmark: BenchmarkFi
     def peer() -> None:
         sac.train(gradient_steps=4, batch_size=agent.batch_size)
 
-    assert ratio(ours, peer, benchmark, rounds=12) < 1.1
+    assert ratio(ours, peer, rounds=12) < 1.1
 
 
 def test_acting_costs_no_more_than_a_few_of_sb3s_calls(
-    agent: M3PO, benchmark: BenchmarkFixture
+    agent: M3PO, ratio: Callable[..., float]
 ) -> None:
     """Two GRUs and a policy against a policy alone."""
     sac = SAC("MlpPolicy", gym.make("M3PO/HalfCheetahFwdBwd-v0"), seed=0)
@@ -82,4 +63,4 @@ def test_acting_costs_no_more_than_a_few_of_sb3s_calls(
         for _ in range(50):
             sac.predict(obs)
 
-    assert ratio(ours, peer, benchmark) < 6.0
+    assert ratio(ours, peer) < 6.0

@@ -27,46 +27,45 @@ def tiny(env: Any = ENV, **kwargs: Any) -> M3PO:
     return M3PO("MlpPolicy", gym.make(env) if isinstance(env, str) else env, seed=0, **settings)
 
 
+def states_acted_on(model: M3PO, n_steps: int) -> np.ndarray:
+    """What ``predict`` remembers at each of the next steps, shape (n_steps, state_dim)."""
+    states = []
+    for _ in range(n_steps):
+        model.learn(1, reset_num_timesteps=False, log_interval=None)
+        assert model._agent_state is not None
+        states.append(model._agent_state[0][0])
+    return np.stack(states)
+
+
+def assert_replay_agrees(model: M3PO, states: np.ndarray) -> None:
+    """The same history states are stored at once, and recomputed by the model."""
+    replay = model.replay_buffer
+    np.testing.assert_allclose(states, replay.all.state, rtol=1e-3, atol=1e-5)
+    stored = replay.all.next_state
+    model.policy.meta_model.refresh_states(replay)
+    np.testing.assert_allclose(states, replay.all.state, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(stored, replay.all.next_state, rtol=1e-3, atol=1e-5)
+
+
 def test_the_name_is_the_class() -> None:
     assert M3PO is m3po.M3PO
 
 
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", ENV])
 def test_acting_and_replay_agree_on_every_history_state(env_id: str) -> None:
-    """What ``predict`` remembers is what is stored at once, and what the model recomputes."""
     model = tiny(env_id, learning_starts=10_000)
-    seen = []
-    for _ in range(250):
-        model.learn(1, reset_num_timesteps=False, log_interval=None)
-        assert model._agent_state is not None
-        seen.append(model._agent_state[0][0])
-    np.testing.assert_allclose(np.stack(seen), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5)
-    stored = model.replay_buffer.all.next_state
-    model.policy.meta_model.refresh_states(model.replay_buffer)
-    np.testing.assert_allclose(np.stack(seen), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(stored, model.replay_buffer.all.next_state, rtol=1e-3, atol=1e-5)
+    seen = states_acted_on(model, 250)
+    assert_replay_agrees(model, seen)
 
 
 def test_memory_outlasts_inner_episodes_of_a_trial() -> None:
     env = TrialWrapper(gym.make(ENV, max_episode_steps=10), 2)
     model = tiny(env, learning_starts=10_000)
-    states = []
-    for _ in range(21):
-        model.learn(1, reset_num_timesteps=False, log_interval=None)
-        assert model._agent_state is not None
-        states.append(model._agent_state[0][0])
+    states = states_acted_on(model, 21)
     assert not states[0].any()
     np.testing.assert_array_equal(states[10], states[9])  # the boundary leaves memory alone
     assert not states[20].any()  # the next trial starts afresh
-    np.testing.assert_allclose(
-        np.stack(states), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5
-    )
-    stored = model.replay_buffer.all.next_state
-    model.policy.meta_model.refresh_states(model.replay_buffer)
-    np.testing.assert_allclose(
-        np.stack(states), model.replay_buffer.all.state, rtol=1e-3, atol=1e-5
-    )
-    np.testing.assert_allclose(stored, model.replay_buffer.all.next_state, rtol=1e-3, atol=1e-5)
+    assert_replay_agrees(model, states)
 
 
 def test_without_history_nothing_is_remembered() -> None:

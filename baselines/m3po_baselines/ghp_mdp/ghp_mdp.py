@@ -22,8 +22,9 @@ The bound is that of the future given the past,
     log p(future | past) >= E_q(z | past, future)[log p(future | z)]
                             - KL(q(z | past, future) || q(z | past)),
 
-on windows of both; where a window begins with its episode, the past is empty and q(z | past) the
-prior. So the latents belong to a window, not to an episode, in which the task may change.
+on windows of both, one bound for the observations and one for the rewards, each per transition and
+output; where a window begins with its episode, the past is empty and q(z | past) the prior. So the
+latents belong to a window, not to an episode, in which the task may change.
 
 Known deviations from what we believe was published: the posterior is amortised, where theirs has
 parameters of its own for each task, optimised by gradient steps at test time too. A factor per
@@ -32,8 +33,8 @@ stays right when the task changes within an episode: factors older than ``suppor
 dropped. Likelihoods are weighted by a power of the variance (``common.dynamics``), so that the
 effect of a latent is not written off as noise before it is learnt; the bound is exact at
 ``beta=0``. Members differ by their initial weights and their draws of z, not by a bootstrap; what
-they imagine are means, without their predicted noise. Reward, statistics, validation and
-termination as in ``learning_to_adapt.grbal``.
+they imagine are means, without their predicted noise, and z is not sampled to plan with. Reward,
+statistics, validation, termination and trials as in ``learning_to_adapt.grbal``.
 """
 
 from __future__ import annotations
@@ -50,12 +51,13 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     EnvReward,
     Head,
     Heads,
-    Memory,
     Observed,
     windows,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.dynamics import GaussianEnsemble
+from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
 
@@ -227,9 +229,7 @@ class GHPMDP(AdaptiveMPC):
     """
 
     def __init__(self, *args: Any, support: int = 200, query: int = 16, **kwargs: Any) -> None:
-        for name, count in (("support", support), ("query", query)):
-            if count < 1:
-                raise ValueError(f"{name}={count}: expected at least 1")
+        check_counts(support=support, query=query)
         self.support, self.query = support, query
         kwargs.setdefault("planner", "cem")
         super().__init__(*args, **kwargs)

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from m3po_bench.common.history_policy import Memory, keep_where
 from m3po_bench.common.networks import Normalizer, StackedMLP
 
 Head = Callable[[Tensor], Tensor]
-Memory = tuple[Tensor, ...]
-"""What an agent remembers, one row per env in each tensor."""
 
 EnvReward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(o, a, o'), each (n_envs, candidates, ...), to rewards (n_envs, candidates)."""
@@ -254,11 +253,3 @@ def recall(model: AdaptiveModel, data: Observed) -> Memory:
         new = model.remember(memory, Observed(*(x[t] for x in data)))
         memory = keep_where(there, new, memory)
     return memory
-
-
-def keep_where(chosen: Tensor, new: Memory, old: Memory) -> Memory:
-    """Row by row the new memory where ``chosen`` says so, else the old one."""
-    return tuple(
-        torch.where(chosen.view(-1, *[1] * (a.dim() - 1)), a, b)
-        for a, b in zip(new, old, strict=True)
-    )

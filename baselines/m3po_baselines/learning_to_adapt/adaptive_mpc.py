@@ -21,26 +21,19 @@ from torch import Tensor
 
 from m3po_baselines.learning_to_adapt.adaptive_model import (
     AdaptiveModel,
-    Memory,
     Observed,
     adaptation_errors,
-    keep_where,
     recall,
 )
 from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
+from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen, keep_where
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.registry import unknown_name
-from m3po_bench.wrappers import (
-    FIRST_STEP,
-    HISTORY_BLOCKS,
-    PREVIOUS_ACTION,
-    PREVIOUS_REWARD,
-    TASK,
-    ObservationLayout,
-)
+from m3po_bench.wrappers import HISTORY_BLOCKS, TASK, ObservationLayout
 
 Array = NDArray[Any]
 
@@ -48,11 +41,11 @@ PLANNERS: dict[str, type[Any]] = {"random_shooting": RandomShooting, "cem": Cros
 REWARD_SOURCES = ("learnt", "env")
 
 
-class MPCPolicy(BasePolicy):
+class MPCPolicy(HistoryPolicy):
     """Plans with the model as the memory adapts it.
 
-    ``predict``'s ``state`` is (what the model remembers ..., previous observations, steps since
-    the start, action held, steps to hold it), arrays with one row per env.
+    ``predict``'s ``state`` is (what the model remembers ..., previous observations, steps so far,
+    action held, steps to hold it), arrays with one row per env.
 
     Args:
         observation_space: With the history columns.
@@ -80,112 +73,49 @@ class MPCPolicy(BasePolicy):
         exploration: float = 0.0,
         given_reward: GivenReward | None = None,
     ) -> None:
-        super().__init__(observation_space, action_space, squash_output=True)
-        self.layout, self.model, self.planner = layout, model, planner
-        self.obs_columns, self.draw_seed = obs_columns, draw_seed
+        super().__init__(observation_space, action_space, layout, obs_columns)
+        self.model, self.planner, self.draw_seed = model, planner, draw_seed
         self.exploration, self.given_reward = exploration, given_reward
-        self._action_columns = layout.columns(PREVIOUS_ACTION)
-        self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
-        self._first_column = int(layout.columns(FIRST_STEP)[0])
 
-    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        return torch.as_tensor(self.predict(observation.numpy(), deterministic=deterministic)[0])
-
-    def predict(
-        self,
-        observation: Array | dict[str, Array],
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
-        """First actions of the best plans; see ``BaseAlgorithm.predict``.
-
-        Args:
-            observation: Shape (width,) or (n, width), history columns included.
-            state: What the last call returned; None for empty memories.
-            episode_start: Where memory begins anew, shape (n,).
-            deterministic: Whether the planner's draws are a function of seed and step; otherwise
-                they come from torch's global generator.
-
-        Returns:
-            Actions in the env's range, and the state to pass next time.
-
-        Raises:
-            ValueError: If the observation has not the width that the agent was trained on.
-        """
-        obs = np.asarray(observation, dtype=np.float32)
-        single = obs.ndim == 1
-        obs = np.atleast_2d(obs)
-        if obs.shape[1] != self.layout.width:
-            raise ValueError(
-                f"an observation of {obs.shape[1]} columns, expected {self.layout.width}: "
-                f"{dict(self.layout.blocks)}; an env that is not registered by m3po_bench needs "
-                "the wrapper m3po_bench.wrappers.PreviousActionReward"
-            )
-        with torch.no_grad():
-            memory, base, (steps, held, hold) = self._remember(obs, state, episode_start)
-            seeds = [
-                (self.draw_seed << 24) + step if deterministic else None for step in steps.tolist()
-            ]
-            plan = self._plan(memory, obs, base, seeds)
-            if not deterministic and self.exploration > 0.0:
-                begins = (hold == 0) & (torch.rand(len(obs)) < self.exploration)
-                held = torch.where(begins[:, None], 2.0 * torch.rand_like(plan) - 1.0, held)
-                hold = torch.where(begins, self.planner.horizon, hold)
-                plan = torch.where((hold > 0)[:, None], held, plan)
-        action = self.unscale_action(plan.numpy())
-        carried = (*memory, base, steps, held, hold)
-        return (action[0] if single else action), tuple(x.numpy() for x in carried)
-
-    def _plan(
-        self, memory: Memory, obs: Array, base: Tensor, seeds: Sequence[int | None]
-    ) -> Tensor:
-        action_dim = len(self._action_columns)
-        if not self.model.fitted:  # imagined returns mean nothing yet
-            return RandomShooting(1, 1).draws(action_dim, seeds)[:, 0, 0]
-        heads = self.model.adapted(memory)
-        given = None if self.given_reward is None else self.given_reward.of(obs)
-        return self.planner.plan(
-            lambda plans: self.model.returns(heads, base, plans, given),
-            self.planner.draws(action_dim, seeds),
-        )
-
-    def _remember(
-        self, obs: Array, state: tuple[Array, ...] | None, episode_start: Array | None
-    ) -> tuple[Memory, Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """Memories with the last transition taken in, bare observations, and the state's rest."""
-        n = len(obs)
-        base = torch.from_numpy(obs[:, self.obs_columns])
+    def empty(self, n: int) -> Memory:
+        """See ``HistoryPolicy.empty``."""
         zeros = torch.zeros(n, dtype=torch.int64)
-        empty: Memory = (
-            *self.model.empty(n),
-            zeros,
-            torch.zeros(n, len(self._action_columns)),
-            zeros,
-        )
-        if state is None:
-            return empty[:-3], base, (empty[-3], empty[-2], empty[-1])
-        *old, previous, steps, held, hold = (torch.as_tensor(np.asarray(x)) for x in state)
-        last = Observed(
-            obs=previous,
-            action=torch.from_numpy(self.scale_action(obs[:, self._action_columns])),
-            reward=torch.from_numpy(obs[:, self._reward_column]),
-            next_obs=base,
-            terminated=torch.zeros(n),
-            weight=torch.ones(n),
-        )
-        # An inner episode of a trial begins: no transition led here, memory stays as it is.
-        happened = torch.from_numpy(obs[:, self._first_column] < 0.5)
-        memory = keep_where(happened, self.model.remember(tuple(old), last), tuple(old))
-        carried: Memory = (*memory, steps + 1, held, (hold - 1).clamp(min=0))
-        if episode_start is not None:
-            starts = torch.from_numpy(np.array(episode_start, dtype=bool))
-            carried = keep_where(starts, empty, carried)
-        return carried[:-3], base, (carried[-3], carried[-2], carried[-1])
+        obs, action = torch.zeros(n, self.obs_dim), torch.zeros(n, self.action_dim)
+        return *self.model.empty(n), obs, zeros, action, zeros
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions for empty memories."""
-        return self._predict(obs, deterministic)
+    def respond(self, seen: Seen, memory: Memory, deterministic: bool) -> tuple[Tensor, Memory]:
+        """First actions of the best plans; see ``HistoryPolicy.respond``.
+
+        Deterministic plans come from draws that are a function of seed and step; others from
+        torch's global generator.
+        """
+        *before, previous, steps, held, hold = memory
+        n = len(steps)
+        last = Observed(
+            previous, seen.action, seen.reward, seen.obs, torch.zeros(n), weight=torch.ones(n)
+        )
+        # Where an inner episode of a trial begins, no transition led here: memory stays as it is.
+        known = keep_where(seen.first, tuple(before), self.model.remember(tuple(before), last))
+        plan = self._plan(
+            known, seen,
+            [(self.draw_seed << 24) + step if deterministic else None for step in steps.tolist()],
+        )  # fmt: skip
+        if not deterministic and self.exploration > 0.0:
+            begins = (hold == 0) & (torch.rand(n) < self.exploration)
+            held = torch.where(begins[:, None], 2.0 * torch.rand_like(plan) - 1.0, held)
+            hold = torch.where(begins, self.planner.horizon, hold)
+            plan = torch.where((hold > 0)[:, None], held, plan)
+        return plan, (*known, seen.obs, steps + 1, held, (hold - 1).clamp(min=0))
+
+    def _plan(self, memory: Memory, seen: Seen, seeds: Sequence[int | None]) -> Tensor:
+        if not self.model.fitted:  # imagined returns mean nothing yet
+            return RandomShooting(1, 1).draws(self.action_dim, seeds)[:, 0, 0]
+        heads = self.model.adapted(memory)
+        given = None if self.given_reward is None else self.given_reward.of(seen.shown.numpy())
+        return self.planner.plan(
+            lambda plans: self.model.returns(heads, seen.obs, plans, given),
+            self.planner.draws(self.action_dim, seeds),
+        )
 
 
 class AdaptiveMPC(MetaAlgorithm):
@@ -208,12 +138,7 @@ class AdaptiveMPC(MetaAlgorithm):
         reward_source: ``"learnt"``: the model predicts the reward and adapts the prediction;
             ``"env"``: the planner is given the env's reward function (``GivenReward``).
         policy_kwargs: Passed to the model; see ``AdaptiveModel`` and its subclasses.
-        stats_window_size: See ``MetaAlgorithm``.
-        tensorboard_log: See ``MetaAlgorithm``.
-        verbose: See ``MetaAlgorithm``.
-        seed: See ``MetaAlgorithm``.
-        device: ``"cpu"``; ``"auto"`` means the same.
-        _init_setup_model: See ``MetaAlgorithm``.
+        **kwargs: See ``MetaAlgorithm``.
 
     Raises:
         ValueError: If an argument is out of its range; the message names it.
@@ -238,25 +163,16 @@ class AdaptiveMPC(MetaAlgorithm):
         exploration: float = 0.0,
         reward_source: str = "learnt",
         policy_kwargs: dict[str, Any] | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: str = "cpu",
-        _init_setup_model: bool = True,
+        **kwargs: Any,
     ) -> None:
         self.buffer_size, self.fit_every = buffer_size, fit_every
         self.batch_size, self.max_epochs, self.persistence = batch_size, max_epochs, persistence
         self.planner, self.planner_kwargs = planner, dict(planner_kwargs or {})
         self.exploration, self.reward_source = exploration, reward_source
-        if str(device) not in ("cpu", "auto"):
-            raise ValueError(
-                f"device={device!r}: {type(self).__name__} runs on the CPU, "
-                "expected 'cpu' or 'auto'"
-            )
-        for name in ("buffer_size", "fit_every", "batch_size", "max_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+        check_counts(
+            buffer_size=buffer_size, fit_every=fit_every, batch_size=batch_size,
+            max_epochs=max_epochs,
+        )  # fmt: skip
         if not 0.0 <= persistence < 1.0:
             raise ValueError(f"persistence={persistence}: expected a share in [0, 1)")
         if not 0.0 <= exploration <= 1.0:
@@ -265,10 +181,7 @@ class AdaptiveMPC(MetaAlgorithm):
             raise unknown_name("planner", planner, PLANNERS)
         if reward_source not in REWARD_SOURCES:
             raise unknown_name("reward_source", reward_source, REWARD_SOURCES)
-        super().__init__(
-            policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, "cpu", _init_setup_model,
-        )  # fmt: skip
+        super().__init__(policy, env, learning_rate, learning_starts, policy_kwargs, **kwargs)
 
     @abstractmethod
     def _make_model(self, obs_dim: int, action_dim: int, **kwargs: Any) -> AdaptiveModel:
@@ -313,16 +226,7 @@ class AdaptiveMPC(MetaAlgorithm):
         return GivenReward(*self.reward_env, self.layout)
 
     def _store(self, step: VecStep) -> None:
-        columns = self.policy.obs_columns
-        self.replay_buffer.add(
-            torch.as_tensor(step.obs[:, columns], dtype=torch.float32),
-            torch.as_tensor(step.action, dtype=torch.float32),
-            torch.as_tensor(step.reward, dtype=torch.float32),
-            torch.as_tensor(step.next_obs[:, columns], dtype=torch.float32),
-            torch.as_tensor(step.terminated, dtype=torch.float32),
-            torch.as_tensor(step.starts),
-            torch.as_tensor(step.cut),
-        )
+        self.replay_buffer.add(*step.tensors(self.policy.obs_columns))
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         found = super()._setup_learn(*args, **kwargs)

@@ -17,11 +17,12 @@ The preset ``default`` has the settings of the authors' code (256 units, Adam at
 trajectories a step, at most 50 epochs, random shooting with 500 candidates and horizon 10).
 
 Known deviations, beside those that ``grbal`` lists for the reward, the statistics, the validation
-loss and termination. Two GRUs over whole transitions (o, a, r, o'), one for dynamics and one for
-reward, feed feed-forward heads, in place of one LSTM over (o, a) that predicts by itself; the
-published one cannot see rewards. The state stays as it is while a plan is imagined, because what
-the model imagines tells nothing of the task; the published code lets it run along. Gradients run
-through whole sequences, which here have 100 to 200 steps, not through pieces of 100.
+loss, termination, trials and what is optional. Two GRUs over whole transitions (o, a, r, o'), one
+for dynamics and one for reward, feed feed-forward heads, in place of one LSTM over (o, a) that
+predicts by itself; the published one cannot see rewards. The state stays as it is while a plan is
+imagined, because what the model imagines tells nothing of the task; the published code lets it run
+along. Gradients run through whole sequences, which here have 100 to 200 steps, not through pieces
+of 100.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
     AdaptiveModel,
     Head,
     Heads,
-    Memory,
     Observed,
     weighted_mean,
 )
 from m3po_baselines.learning_to_adapt.adaptive_mpc import AdaptiveMPC
 from m3po_bench.common.encoders import HistoryEncoder
+from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
 

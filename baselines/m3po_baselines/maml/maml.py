@@ -14,18 +14,21 @@ K rollouts before and after it         ``meta_policy_gradient.MetaPolicyGradient
 linear feature baseline (Duan 2016)    ``trajectories.linear_baseline``, one fit a task and phase
 outer step: TRPO on sum_i L_i(phi_i)   ``MAML._outer_step``, ``trust_region.trust_region_step``;
                                        the divergence is that of the adapted policies
-adaptation to a new task               ``policy.AdaptivePolicy.predict``
+adaptation to a new task               ``policy.AdaptivePolicy.respond``
 =====================================  =========================================================
 
 Known deviations from the authors' code
 
 * Exact Hessian-vector products; theirs are finite differences.
 * Rollouts are counted in env steps, not in episodes: an env that ends episodes early has more of
-  them, and one that is running when a phase ends is cut there, as by a time limit.
-* Prediction adapts online too, every ``adapt_every`` steps; published is one step after K whole
-  episodes (``adapt_every=None`` does just this, after each inner episode of a trial). The step
-  always starts from the meta-policy, as in training. For actions that an adapted policy drew it
-  takes the scores under that policy (``inner_step.score_loss``).
+  them. One that is running when a phase ends is cut there, as by a time limit, and goes on in the
+  next phase. Where phases are shorter than episodes (``lite``, ``quick``), so do several
+  iterations in the same tasks; published are new tasks in each.
+* Prediction adapts online too, every ``adapt_every`` steps, to the last ``adapt_window`` ones;
+  published are one to three steps, each after K whole episodes (``adapt_every=None`` waits for
+  the end of each inner episode of a trial). The step always starts from the meta-policy, as in
+  training. For actions that an adapted policy drew it takes the scores under that policy
+  (``inner_step.score_loss``).
 * The last transition of an inner episode of a trial is not learnt from in prediction: its reward
   is not shown.
 * ``deterministic`` predictions have noise, since a policy without noise cannot adapt.

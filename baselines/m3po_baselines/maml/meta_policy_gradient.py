@@ -18,6 +18,7 @@ from m3po_baselines.maml.inner_step import Batch, Gaussian
 from m3po_baselines.maml.policy import AdaptivePolicy
 from m3po_baselines.maml.trajectories import TrajectoryRecorder
 from m3po_baselines.parallel_envs import parallel_copies
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.wrappers import TrialWrapper
 
@@ -85,7 +86,6 @@ class MetaPolicyGradient(MetaAlgorithm):
         adapt_window: In ``predict``, latest transitions that an inner step learns from.
         policy_kwargs: ``net_arch``, ``activation``, ``init_std``, ``min_std``, ``action_scale``;
             see ``AdaptivePolicy``.
-        device: ``"cpu"``; ``"auto"`` means the same. Networks of this size do not pay on another.
         _init_setup_model: See ``MetaAlgorithm``.
         **kwargs: See ``MetaAlgorithm``.
 
@@ -112,36 +112,31 @@ class MetaPolicyGradient(MetaAlgorithm):
         adapt_every: int | None = 50,
         adapt_window: int = 400,
         policy_kwargs: dict[str, Any] | None = None,
-        device: str = "cpu",
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
-        if str(device) not in ("cpu", "auto"):
-            raise ValueError(f"device={device!r}: runs on the CPU, expected 'cpu' or 'auto'")
         self.n_tasks, self.n_steps = n_tasks, n_steps
         self.inner_learning_rate = inner_learning_rate
         self.gamma, self.gae_lambda, self.baseline_ridge = gamma, gae_lambda, baseline_ridge
         self.adapt_every, self.adapt_window = adapt_every, adapt_window
-        self._check_counts(n_envs)
+        check_counts(
+            n_tasks=n_tasks, n_steps=n_steps, n_envs=n_envs, adapt_every=adapt_every,
+            adapt_window=adapt_window,
+        )  # fmt: skip
+        if inner_learning_rate <= 0.0 or baseline_ridge <= 0.0:
+            raise ValueError(
+                f"inner_learning_rate={inner_learning_rate!r}, baseline_ridge="
+                f"{baseline_ridge!r}: expected positive numbers"
+            )
         if env is not None:
             env = parallel_copies(env, n_envs)
+        # No learning_starts: an action that the policy did not draw cannot be learnt from.
         super().__init__(
-            policy, env, learning_rate, policy_kwargs=policy_kwargs, device="cpu",
-            _init_setup_model=_init_setup_model, **kwargs,
+            policy, env, learning_rate, 0, policy_kwargs, _init_setup_model=_init_setup_model,
+            **kwargs,
         )  # fmt: skip
         if self.env is not None and _init_setup_model:
             self._check_env()
-
-    def _check_counts(self, n_envs: int) -> None:
-        counts = {name: getattr(self, name) for name in ("n_tasks", "n_steps", "adapt_window")}
-        for name, value in {**counts, "n_envs": n_envs, "adapt_every": self.adapt_every}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value!r}: expected at least 1")
-        if self.inner_learning_rate <= 0.0 or self.baseline_ridge <= 0.0:
-            raise ValueError(
-                f"inner_learning_rate={self.inner_learning_rate!r}, baseline_ridge="
-                f"{self.baseline_ridge!r}: expected positive numbers"
-            )
 
     def _check_env(self) -> None:
         """Refuse an env whose task this agent cannot choose and keep."""
@@ -238,8 +233,9 @@ class MetaPolicyGradient(MetaAlgorithm):
 
     def _act(self, obs: Array, starts: Array) -> Array:
         drawn_from = self._acting(self._collection, obs[:, self.policy.obs_columns])
-        self._collection.action = drawn_from.sample(torch.randn_like(drawn_from.mean)).numpy()
-        return self.policy.to_env(self._collection.action)
+        action = drawn_from.sample(torch.randn_like(drawn_from.mean))
+        self._collection.action = action.numpy()
+        return self.policy.unscale_action(self.policy.bounded(action).numpy())
 
     def _acting(self, collection: _Collection, obs: Array) -> Gaussian:
         """What the acting policies draw from, each at its own env's observations (n, ...)."""

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from m3po_baselines.maml.inner_step import Batch, Gaussian, GaussianMLP, InnerStep
 from m3po_baselines.maml.trajectories import EMPTY, Trajectories, normalized_advantages
-from m3po_bench.wrappers import FIRST_STEP, PREVIOUS_REWARD, ObservationLayout
-
-Array = NDArray[Any]
+from m3po_bench.common.history_policy import HistoryPolicy, Seen
+from m3po_bench.wrappers import ObservationLayout
 
 
 class Memory(NamedTuple):
-    """What ``predict`` remembers of n envs, each apart.
+    """What is remembered of n envs, each apart.
 
     Attributes:
         parameters: Of each env's policy, shape (n, n_parameters).
@@ -33,14 +30,22 @@ class Memory(NamedTuple):
         draws: Seed of the env's noise, and how often noise was drawn; int64, shape (n, 2).
     """
 
-    parameters: Array
-    window: Array
-    pending: Array
-    draws: Array
+    parameters: Tensor
+    window: Tensor
+    pending: Tensor
+    draws: Tensor
 
 
-class AdaptivePolicy(BasePolicy):
-    """A Gaussian policy without memory that takes inner steps on what it has just met.
+class AdaptivePolicy(HistoryPolicy):
+    """A Gaussian policy that takes inner steps on what it has just met.
+
+    A step starts from the meta-policy and learns from the last ``adapt_window`` transitions:
+    whenever an inner episode of a trial has ended, and after every ``adapt_every`` steps of an
+    episode. ``predict``'s ``state`` is a ``Memory`` of arrays.
+
+    Where actions are deterministic there is noise all the same: an inner step learns from how
+    actions differ from the mean, so a policy that acts with its mean cannot adapt. It depends on
+    the episode's first observation and the step alone.
 
     Args:
         observation_space: With the history columns; the network sees none of those.
@@ -83,14 +88,9 @@ class AdaptivePolicy(BasePolicy):
         min_std: float = 1e-6,
         action_scale: float = 1.0,
     ) -> None:
-        super().__init__(observation_space, action_space, squash_output=True)
+        super().__init__(observation_space, action_space, layout)
         if action_scale <= 0.0:
             raise ValueError(f"action_scale={action_scale!r}: expected a positive number")
-        self.layout = layout
-        self.obs_columns = layout.memoryless_columns
-        self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
-        self._first_column = int(layout.columns(FIRST_STEP)[0])
-        self.obs_dim, self.action_dim = len(self.obs_columns), int(action_space.shape[0])
         self.gamma, self.gae_lambda, self.baseline_ridge = gamma, gae_lambda, baseline_ridge
         self.adapt_every, self.adapt_window = adapt_every, adapt_window
         self.noise_seed, self.action_scale = noise_seed, action_scale
@@ -101,19 +101,9 @@ class AdaptivePolicy(BasePolicy):
         # The same step where the meta-policy drew the actions; here an adapted one may have.
         self._online_step = InnerStep(self.network, inner_learning_rate, "score")
 
-    def forward(self, obs: Tensor, deterministic: bool = False) -> Tensor:
-        """Actions in [-1, 1] of the policy that has not adapted."""
-        return self._predict(obs, deterministic)
-
-    def _predict(self, observation: Any, deterministic: bool = False) -> Tensor:
-        drawn_from = self.network(observation[:, self.obs_columns].float())
-        noise = torch.zeros_like if deterministic else torch.randn_like
-        raw: Tensor = drawn_from.sample(noise(drawn_from.mean))
-        return (raw / self.action_scale).clamp(-1.0, 1.0)
-
-    def to_env(self, action: Array) -> Array:
-        """Actions of the network in the env's range; what exceeds it is cut."""
-        return self.unscale_action(np.clip(action / self.action_scale, -1.0, 1.0))
+    def bounded(self, action: Tensor) -> Tensor:
+        """Actions of the network in [-1, 1]; what exceeds that is cut."""
+        return (action / self.action_scale).clamp(-1.0, 1.0)
 
     def batch(self, trajectories: Trajectories, drawn_from: Gaussian) -> Batch:
         """Trajectories with their advantages; ``drawn_from`` is what drew their actions."""
@@ -130,107 +120,63 @@ class AdaptivePolicy(BasePolicy):
             drawn_from,
         )
 
-    def predict(
-        self,
-        observation: Array | dict[str, Array],
-        state: tuple[Array, ...] | None = None,
-        episode_start: Array | None = None,
-        deterministic: bool = False,
-    ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Actions of policies that adapt as they go; see ``BaseAlgorithm.predict``.
+    def empty(self, n: int) -> Memory:
+        """See ``HistoryPolicy.empty``."""
+        columns = self.obs_dim + 3 * self.action_dim + 2
+        return Memory(
+            self.network.flat().detach().repeat(n, 1),
+            torch.full((n, self.adapt_window, columns), float(EMPTY)),
+            torch.zeros(n, columns),
+            torch.zeros(n, 2, dtype=torch.int64),
+        )
 
-        An inner step starts from the meta-policy and learns from the last ``adapt_window``
-        transitions since ``episode_start``: whenever an inner episode of a trial has ended, and
-        after every ``adapt_every`` steps of an episode.
+    def respond(
+        self, seen: Seen, memory: tuple[Tensor, ...], deterministic: bool
+    ) -> tuple[Tensor, Memory]:
+        """See ``HistoryPolicy.respond``."""
+        known, time = self._take_in(seen, Memory(*memory))
+        drawn_from = self.network.at_each(known.parameters, seen.obs)
+        noise = torch.randn_like(drawn_from.mean)
+        if deterministic:
+            noise = self._fixed_noise(known.draws)
+        raw = drawn_from.sample(noise)
+        pending = (seen.obs, raw, *drawn_from, torch.zeros(len(raw)), time)
+        new = known._replace(
+            pending=torch.column_stack(pending), draws=known.draws + torch.tensor([0, 1])
+        )
+        return self.bounded(raw), new
 
-        Args:
-            observation: Shape (width,) or (n, width), history columns included.
-            state: What the last call returned; None for the meta-policy.
-            episode_start: Where the meta-policy begins anew, shape (n,).
-            deterministic: Noise that depends on the episode's first observation and the step
-                alone. There is noise all the same: an inner step learns from how actions differ
-                from the mean, so a policy that acts with its mean cannot adapt.
-
-        Returns:
-            Actions in the env's range, and the state to pass next time.
-
-        Raises:
-            ValueError: If the observation has not the width that the agent was trained on.
-        """
-        obs = np.asarray(observation, dtype=np.float32)
-        single = obs.ndim == 1
-        obs = np.atleast_2d(obs)
-        if obs.shape[1] != self.layout.width:
-            raise ValueError(
-                f"an observation of {obs.shape[1]} columns, expected {self.layout.width}: "
-                f"{dict(self.layout.blocks)}; an env that is not registered by m3po_bench needs "
-                "the wrapper m3po_bench.wrappers.PreviousActionReward"
-            )
-        memory, time = self._remember(obs, state, episode_start)
-        base = obs[:, self.obs_columns]
-        with torch.no_grad():
-            drawn_from = self.network.at_each(
-                torch.from_numpy(memory.parameters), torch.from_numpy(base)
-            )
-            noise = torch.randn_like(drawn_from.mean)
-            if deterministic:
-                noise = torch.from_numpy(self._fixed_noise(memory.draws))
-            raw = drawn_from.sample(noise).numpy()
-        memory.draws[:, 1] += 1
-        columns = (base, raw, *drawn_from, np.zeros(len(obs)), time)
-        pending = np.column_stack(columns).astype(np.float32)
-        action = self.to_env(raw)
-        return (action[0] if single else action), tuple(memory._replace(pending=pending))
-
-    def _fixed_noise(self, draws: Array) -> Array:
+    def _fixed_noise(self, draws: Tensor) -> Tensor:
         noise = [
             np.random.default_rng((self.noise_seed, *row)).standard_normal(self.action_dim)
             for row in draws.tolist()
         ]
-        return np.asarray(noise, dtype=np.float32)
+        return torch.tensor(np.asarray(noise), dtype=torch.float32)
 
-    def _remember(
-        self, obs: Array, state: tuple[Array, ...] | None, episode_start: Array | None
-    ) -> tuple[Memory, Array]:
+    def _take_in(self, seen: Seen, memory: Memory) -> tuple[Memory, Tensor]:
         """Memory with the last transition taken in and inner steps made; time in the episode."""
-        theta = self.network.flat().detach().numpy()
-        memory = self._empty_memory(len(obs)) if state is None else Memory(*state)
-        fresh = np.ones(len(obs), bool) if state is None else np.zeros(len(obs), bool)
-        if episode_start is not None:
-            fresh = fresh | np.asarray(episode_start, dtype=bool)
-        first = obs[:, self._first_column] > 0.5
-        completed = memory.pending.copy()
-        completed[:, -2] = obs[:, self._reward_column]
+        completed = memory.pending.clone()
+        completed[:, -2] = seen.reward
         # The reward that ended an inner episode is not shown, so its transition is left out.
-        taken = (~first & ~fresh)[:, None, None]
-        shifted = np.concatenate([memory.window[:, 1:], completed[:, None]], axis=1)
-        window = np.where(taken, shifted, memory.window)
-        window[fresh, :, -1] = EMPTY
-        time = np.where(first | fresh, 0, memory.pending[:, -1] + 1)
-        due = first & ~fresh
+        shifted = torch.cat([memory.window[:, 1:], completed[:, None]], 1)
+        window = torch.where(seen.first[:, None, None], memory.window, shifted)
+        time = torch.where(seen.first, 0.0, completed[:, -1] + 1.0)
+        seed, n_drawn = memory.draws.T
+        due = seen.first & (n_drawn > 0)
         if self.adapt_every is not None:
-            due |= ~fresh & (time > 0) & (time % self.adapt_every == 0)
-        parameters = np.where(fresh[:, None], theta, memory.parameters)
+            due |= (time > 0) & (time % self.adapt_every == 0)
+        parameters = memory.parameters
         if due.any():
-            parameters[due] = self._adapted(window[due])
-        seeds = np.asarray([zlib.crc32(row.tobytes()) for row in obs[:, self.obs_columns]])
-        begun = np.column_stack([seeds, np.zeros_like(seeds)])
-        draws = np.where(fresh[:, None], begun, memory.draws)
-        return Memory(parameters, window, memory.pending, draws), time
+            parameters = parameters.index_put((due,), self._adapted(window[due]))
+        begun = torch.tensor([zlib.crc32(row.tobytes()) for row in seen.obs.numpy()])
+        seed = torch.where(n_drawn == 0, begun, seed)
+        return Memory(parameters, window, completed, torch.stack([seed, n_drawn], 1)), time
 
-    def _empty_memory(self, n: int) -> Memory:
-        columns = self.obs_dim + 3 * self.action_dim + 2
-        return Memory(
-            np.zeros((n, self.network.flat().numel()), np.float32),
-            np.full((n, self.adapt_window, columns), EMPTY, np.float32),
-            np.zeros((n, columns), np.float32),
-            np.zeros((n, 2), np.int64),
+    def _adapted(self, window: Tensor) -> Tensor:
+        widths = [self.obs_dim, *3 * [self.action_dim], 1, 1]
+        obs, action, mean, log_std, reward, time = torch.split(window, widths, -1)
+        trajectories = Trajectories(
+            obs.numpy(), action.numpy(), reward[..., 0].numpy(), time[..., 0].long().numpy()
         )
-
-    def _adapted(self, window: Array) -> Array:
-        ends = self.obs_dim + self.action_dim * np.arange(4)
-        obs, action, mean, log_std, rest = np.split(window, ends, axis=-1)
-        trajectories = Trajectories(obs, action, rest[..., 0], rest[..., 1].astype(np.int64))
-        drawn_from = Gaussian(torch.as_tensor(mean), torch.as_tensor(log_std))
-        batch = self.batch(trajectories, drawn_from)
-        return self._online_step.adapt(self.network.flat().detach(), batch).numpy()
+        batch = self.batch(trajectories, Gaussian(mean, log_std))
+        return self._online_step.adapt(self.network.flat().detach(), batch)

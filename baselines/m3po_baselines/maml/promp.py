@@ -15,7 +15,9 @@ several gradient steps a meta-batch    ``ProMP._outer_step``
 collection, baseline, adaptation       as in ``maml``
 =====================================  =========================================================
 
-Known deviations from the authors' code: those of ``maml`` but the first (there are no Hessians).
+Known deviations from the authors' code: those of ``maml`` but the first (there are no Hessians of
+its own), and that the presets ``lite`` and ``quick`` are MAML's, networks and action scale
+included.
 """
 
 from __future__ import annotations

@@ -36,8 +36,14 @@ Known deviations.
 - The encoder's buffer is a ring as long as a collection, instead of emptied before each.
 - Each episode of the posterior phase draws z from the posterior; in the authors' code its first
   episode still draws from the prior.
+- With ``belief_update="episode"`` z is drawn anew after each episode, as in algorithm 2; the
+  authors' code evaluates with z from the prior for two episodes, and from the posterior after.
+- The last transition of an inner episode of a trial is not taken in by ``predict``: its reward is
+  not shown.
 - With continuous tasks, 40 are drawn for training (published: 100 for cheetah-vel and
-  humanoid-dir, 40 for walker and hopper).
+  humanoid-dir, 40 for walker and hopper). The settings are cheetah-dir's in every family;
+  published for most others are smaller collections (400 and 600 steps) with twice the updates, and
+  meta-batches of 10 or 16 where there are many tasks.
 
 What it cannot do: a product of factors never forgets. Where the task changes within an episode,
 old transitions outvote the new ones for about as long as the old task lasted; ``forgetting``, ours
@@ -55,12 +61,13 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from m3po_baselines.pearl.collection import CollectionPlan, Segment
 from m3po_baselines.pearl.policies import BELIEF_UPDATES, BeliefPolicy
 from m3po_baselines.pearl.task_replay import TaskReplay
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.meta_algorithm import Array, MetaAlgorithm, VecStep
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.common.vec_wrappers import reset_one
@@ -110,12 +117,7 @@ class PEARL(MetaAlgorithm):
         belief_update: When ``predict`` infers z, ``"step"`` or ``"episode"``; see
             ``BeliefPolicy``.
         policy_kwargs: See ``BeliefPolicy``.
-        stats_window_size: See ``MetaAlgorithm``.
-        tensorboard_log: See ``MetaAlgorithm``.
-        verbose: See ``MetaAlgorithm``.
-        seed: See ``MetaAlgorithm``; also draws the training tasks.
-        device: ``"cpu"``; ``"auto"`` means the same.
-        _init_setup_model: See ``MetaAlgorithm``.
+        **kwargs: See ``MetaAlgorithm``; ``seed`` also draws the training tasks.
 
     Raises:
         ValueError: If an argument is out of its range; the message names it.
@@ -150,12 +152,7 @@ class PEARL(MetaAlgorithm):
         forgetting: float = 0.0,
         belief_update: str = "step",
         policy_kwargs: dict[str, Any] | None = None,
-        stats_window_size: int = 100,
-        tensorboard_log: str | None = None,
-        verbose: int = 0,
-        seed: int | None = None,
-        device: str = "cpu",
-        _init_setup_model: bool = True,
+        **kwargs: Any,
     ) -> None:
         self.n_train_tasks, self.initial_steps = n_train_tasks, initial_steps
         self.tasks_per_iteration = tasks_per_iteration
@@ -168,18 +165,11 @@ class PEARL(MetaAlgorithm):
         self.tau, self.gamma = tau, gamma
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.forgetting, self.belief_update = forgetting, belief_update
-        self._check_arguments(device)
-        super().__init__(
-            policy, env, learning_rate, 0, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, "cpu", _init_setup_model,
-        )  # fmt: skip
+        self._check_arguments()
+        super().__init__(policy, env, learning_rate, 0, policy_kwargs, **kwargs)
 
-    def _check_arguments(self, device: str) -> None:
-        if str(device) not in ("cpu", "auto"):
-            raise ValueError(f"device={device!r}: PEARL runs on the CPU, expected 'cpu' or 'auto'")
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 1")
+    def _check_arguments(self) -> None:
+        check_counts(**{name: getattr(self, name) for name in _COUNTS})
         for name in ("initial_steps", "posterior_steps", "kl_lambda"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 0")
@@ -245,25 +235,11 @@ class PEARL(MetaAlgorithm):
         rng = np.random.default_rng(self.seed)
         return tuple(tasks.sample(rng) for _ in range(self.n_train_tasks))
 
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int | None = 4,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> Self:
-        """Train for ``total_timesteps`` env steps; see ``MetaAlgorithm.learn``.
-
-        Every call begins new episodes.
-        """
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
+        """See ``MetaAlgorithm.learn``; every call begins new episodes."""
         self._last_obs = None
         try:
-            return super().learn(
-                total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps,
-                progress_bar,
-            )  # fmt: skip
+            return super().learn(*args, **kwargs)
         finally:
             self._free_tasks()
 
@@ -318,11 +294,7 @@ class PEARL(MetaAlgorithm):
         return self.policy.unscale_action(scaled.numpy())
 
     def _store(self, step: VecStep) -> None:
-        columns = self.policy.obs_columns
-        obs, action, next_obs = (
-            torch.as_tensor(x, dtype=torch.float32)
-            for x in (step.obs[:, columns], step.action, step.next_obs[:, columns])
-        )
+        obs, action, _, next_obs, *_ = step.tensors(self.policy.obs_columns)
         for i, segment in enumerate(self._segments):
             assert segment is not None
             self.plan.count(segment)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from m3po_baselines.pearl.belief import Belief, ContextEncoder
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen
 from m3po_bench.common.networks import Normalizer
-from m3po_bench.common.soft_actor_critic import Actor, Critics
+from m3po_bench.common.soft_actor_critic import Actor, critics_and_targets
 from m3po_bench.wrappers import ObservationLayout
-
-Array = NDArray[Any]
 
 BELIEF_UPDATES = ("step", "episode")
 
@@ -76,10 +72,9 @@ class BeliefPolicy(HistoryPolicy):
         self.encoder = ContextEncoder(self._context_width, encoder_arch, latent_dim)
         n_features = self.obs_dim + latent_dim
         self.actor = Actor(n_features, self.action_dim, net_arch)
-        self.critics = Critics(n_features, self.action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets = Critics(n_features, self.action_dim, net_arch, n_critics, layer_norm)
-        self.critic_targets.load_state_dict(self.critics.state_dict())
-        self.critic_targets.requires_grad_(False)
+        self.critics, self.critic_targets = critics_and_targets(
+            n_features, self.action_dim, net_arch, n_critics, layer_norm
+        )
         self.log_alpha = nn.Parameter(torch.zeros(()))
 
     def infer(self, context: Tensor) -> Belief:
@@ -99,33 +94,21 @@ class BeliefPolicy(HistoryPolicy):
         """
         self.context_normalizer.fit(context[:, : self._context_width])
 
-    def respond(
-        self,
-        seen: Seen,
-        memory: Memory | None,
-        starts: Array | None,
-        deterministic: bool,
-    ) -> tuple[Tensor, Memory]:
+    def empty(self, n: int) -> Memory:
+        """See ``HistoryPolicy.empty``."""
+        prior = Belief.prior(n, self.latent_dim)
+        return *prior, torch.zeros(n, self.latent_dim), torch.zeros(n, self.obs_dim)
+
+    def respond(self, seen: Seen, memory: Memory, deterministic: bool) -> tuple[Tensor, Memory]:
         """See ``HistoryPolicy.respond``."""
-        n = len(seen.obs)
-        begins = seen.first
-        if memory is None:
-            belief, held = Belief.prior(n, self.latent_dim), torch.zeros(n, self.latent_dim)
-            begins = torch.ones(n, dtype=torch.bool)
-        else:
-            *sums, held, previous = (torch.from_numpy(np.asarray(x, np.float32)) for x in memory)
-            belief = self._take_in(Belief(*sums), previous, seen)
-        if starts is not None:
-            anew = torch.from_numpy(starts)
-            belief, begins = Belief.prior(n, self.latent_dim).where(anew, belief), begins | anew
+        *sums, z, previous = memory
+        belief = self._take_in(Belief(*sums), previous, seen)
         if self.belief_update == "step":
             z = belief.mean if deterministic else belief.sample()
-        elif begins.any():
-            z = torch.where(begins[:, None], self._draw(belief, seen.obs, deterministic), held)
-        else:
-            z = held
+        elif seen.first.any():
+            z = torch.where(seen.first[:, None], self._draw(belief, seen.obs, deterministic), z)
         action = self.actor.act(torch.cat([seen.obs, z], -1), deterministic)
-        return action, tuple(x.numpy() for x in (*belief, z, seen.obs))
+        return action, (*belief, z, seen.obs)
 
     def _take_in(self, belief: Belief, previous: Tensor, seen: Seen) -> Belief:
         """The belief after the transitions that ended in ``seen``."""

@@ -18,9 +18,11 @@ policy optimisation                    ``sb3_contrib.RecurrentPPO``, unchanged
 
 Known deviations
 
-* PPO in place of TRPO (Duan) and A3C (Wang); learnt values, with an LSTM of their own, in place of
-  a linear baseline; minibatches of 4,000 steps.
-* The input has a flag of the first step of an episode in place of one of the last.
+* PPO in place of TRPO (Duan) and A3C (Wang), an LSTM in place of Duan's GRU; learnt values, with
+  an LSTM of their own, in place of a linear baseline; minibatches of 4,000 steps. What is not
+  named above is as in SB3, such as the clip range (0.2) and the largest norm of a gradient (0.5).
+* The input has a flag of the first step of an episode in place of one of the last, and with it
+  neither action nor reward: the last reward of an inner episode is not shown.
 * Values are bootstrapped where a trial ends, as SB3 does at every time limit.
 * Where the env's schedule changes the task within an episode, it does so in training too; each
   inner episode of a trial starts in the same task.
@@ -48,6 +50,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from m3po_baselines.parallel_envs import parallel_copies
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.wrappers import PreviousActionReward, TrialWrapper, layout_of
 
@@ -101,9 +104,7 @@ class RL2(RecurrentPPO):
         policy_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in (("n_episodes", n_episodes), ("n_envs", n_envs)):
-            if value < 1:
-                raise ValueError(f"{name}={value!r}: expected at least 1")
+        check_counts(n_episodes=n_episodes, n_envs=n_envs)
         self.n_episodes = n_episodes
         if env is not None:
             env = parallel_copies(env, n_envs, in_trials)
