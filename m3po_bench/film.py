@@ -48,11 +48,9 @@ class Film:
         """The contents of a file of one of ``FORMATS``."""
         import imageio.v3 as imageio
 
-        if suffix == ".gif":
-            shown = {"duration": round(1000.0 / self.rate), "loop": 0}
-        else:
-            shown = {"fps": self.rate, "macro_block_size": 1}
-        data: bytes = imageio.imwrite("<bytes>", self.frames, extension=suffix, **shown)
+        gif = {"duration": round(1000.0 / self.rate), "loop": 0}
+        how: dict[str, Any] = gif if suffix == ".gif" else {"fps": self.rate, "macro_block_size": 1}
+        data: bytes = imageio.imwrite("<bytes>", self.frames, extension=suffix, **how)
         return data
 
 
