@@ -63,7 +63,8 @@ gym.register(WindEnv.env_id, WindEnv, max_episode_steps=200, additional_wrappers
 # ## The agent
 #
 # It remembers the last observation, sees in the history columns which action followed, and so
-# knows the wind, if it knows what an action does: that factor it learns, by least squares.
+# knows the wind, if it knows what an action does. That factor it learns, by least squares on the
+# differences of successive steps, in which the wind cancels.
 
 
 # %%
@@ -85,7 +86,7 @@ class WindReader(MetaAlgorithm):
         self.pairs.append((step.action[0, 0], step.next_obs[0, 0] - step.obs[0, 0]))
 
     def train(self):
-        self.policy.gain.data.fill_(np.polyfit(*np.transpose(self.pairs), 1)[0])
+        self.policy.gain.data.fill_(np.polyfit(*np.diff(np.transpose(self.pairs)), 1)[0])
 
 
 preset = {"policy": WindPolicy, "learning_rate": 0.0, "learning_starts": 20}
