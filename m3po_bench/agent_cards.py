@@ -179,6 +179,4 @@ def write(folder: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m m3po_bench.agent_cards FOLDER")
-    import m3po_bench  # noqa: F401 - registers the agents
-
     write(Path(sys.argv[1]))
