@@ -20,9 +20,12 @@ from m3po_bench.registry import (
 
 if TYPE_CHECKING:
     from m3po_bench.m3po.m3po import M3PO
+    from m3po_bench.zoo import load_pretrained
 
 __version__ = "0.1.0"
-__all__ = ["M3PO", "__version__", "agent_names", "make_agent", "register_agent"]
+__all__ = [
+    "M3PO", "__version__", "agent_names", "load_pretrained", "make_agent", "register_agent",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -30,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from m3po_bench.m3po.m3po import M3PO
 
         return M3PO
+    if name == "load_pretrained":
+        from m3po_bench.zoo import load_pretrained
+
+        return load_pretrained
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -76,13 +83,23 @@ def _register() -> None:
     m3po_envs.register()
     paper = "Hiraoka et al. 2021, arXiv 2006.02608"
     entry_point = "m3po_bench.m3po.m3po:M3PO"
-    register_agent(AgentSpec("M3PO", entry_point, _M3PO_PRESETS, paper=paper))
+    models = ("meta_model.dynamics.", "meta_model.reward.", "meta_model.termination.")
+    learning_only = ("critics.", "critic_targets.", "log_alpha", *models)
+    register_agent(
+        AgentSpec("M3PO", entry_point, _M3PO_PRESETS, paper=paper, learning_only=learning_only)
+    )
     memoryless = {
         preset: {**_M3PO_PRESETS.get(preset, {}), "history": False}
         for preset in ("default", "quick", "tiny")
     }
     register_agent(
-        AgentSpec("MBPO", entry_point, memoryless, paper="Janner et al. 2019, arXiv 1906.08253")
+        AgentSpec(
+            "MBPO",
+            entry_point,
+            memoryless,
+            paper="Janner et al. 2019, arXiv 1906.08253",
+            learning_only=learning_only,
+        )
     )
     m3po_baselines.register()
     load_plugins()

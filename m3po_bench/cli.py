@@ -17,10 +17,12 @@ import tyro
 from tyro.conf import subcommand
 
 from m3po_bench.commands import List, References, Report, Theory, Verify, complain
+from m3po_bench.film import FilmError
 from m3po_bench.leaderboard.grid import SuiteError
-from m3po_bench.model_commands import Eval, Train
+from m3po_bench.model_commands import Eval, Export, Play, Train
 from m3po_bench.registry import UnknownNameError, unknown_name
 from m3po_bench.run_command import Run
+from m3po_bench.zoo import ZooError
 
 _INTERRUPTED, _READER_GONE = 130, 141
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
@@ -39,11 +41,15 @@ Command = (
     | Annotated[List, subcommand("list")]
     | Annotated[Train, subcommand("train")]
     | Annotated[Eval, subcommand("eval")]
+    | Annotated[Play, subcommand("play")]
+    | Annotated[Export, subcommand("export")]
     | Annotated[References, subcommand("references")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[Theory, subcommand("theory")]
 )
-_COMMANDS = ("run", "report", "list", "train", "eval", "references", "verify", "theory")
+_COMMANDS = (
+    "run", "report", "list", "train", "eval", "play", "export", "references", "verify", "theory",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read us has gone, as ``head`` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = _READER_GONE
-    except (SuiteError, UnknownNameError) as error:
+    except (SuiteError, UnknownNameError, ZooError, FilmError) as error:
         complain(str(error))
         status = 2
     except OSError as error:  # of the disk, which is no bug of ours

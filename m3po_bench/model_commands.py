@@ -6,12 +6,17 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from m3po_bench import film, zoo
 from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs, env_id
-from m3po_bench.registry import agent_spec
+from m3po_bench.leaderboard.store import MODEL, RUN, read_json, write_atomically
+from m3po_bench.registry import agent_spec, short_name
+
+ZOO = Path("results/zoo")
+"""Where agents are exported to by default, in the current folder."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,11 @@ class Eval:
     Try:
       m3po-bench eval m3po.zip
       m3po-bench eval m3po.zip --schedule static --episodes 10 --json
+      m3po-bench eval results/zoo/PointFwdBwd-hazard/M3PO
     """
 
-    model: Annotated[Positional[Path], arg(metavar="MODEL.zip")]
-    """A model saved by `m3po-bench train`."""
+    model: Annotated[Positional[Path], arg(metavar="MODEL.zip|FOLDER")]
+    """A model saved by `m3po-bench train`, or the folder of a run or of a zoo's agent."""
     agent: str = ""
     """The agent, if nothing written beside the model says so."""
     env: str = ""
@@ -84,22 +90,149 @@ class Eval:
 
     def execute(self) -> int:
         """Evaluate; see the class."""
-        from m3po_bench.leaderboard.model_files import play_model, saved_spec
+        from m3po_bench.leaderboard.evaluation import evaluate
+        from m3po_bench.leaderboard.settings import make_envs, n_episodes
 
         if self.episodes < 0:
             raise SuiteError(f"--episodes {self.episodes}: expected 1 or more, or 0 for all")
-        asked = {"agent": self.agent, "env": env_id(self.env) if self.env else "",
-                 "schedule": self.schedule}  # fmt: skip
-        spec = saved_spec(self.model, {key: value for key, value in asked.items() if value})
-        agent_spec(spec["agent"])
-        check_envs([spec["env"]], [spec["schedule"]])
-        episodes = play_model(self.model, spec, self.episodes)
-        returns = {episode.index: episode.total for episode in episodes}
+        player = _Player.of(self.model, self.agent, self.env, self.schedule)
+        model, envs = player.load(), make_envs(player.env, player.env_kwargs)
+        wanted = range(min(self.episodes or n_episodes(envs), n_episodes(envs)))
+        returns = {episode.index: episode.total for episode in evaluate(model, envs, wanted)}
         mean = sum(returns.values()) / len(returns)
         if self.json:
+            spec = {"agent": player.agent, "env": player.env, "schedule": player.schedule}
             print(json.dumps({**spec, "return_mean": mean, "returns": list(returns.values())}))
             return 0
         for index, value in returns.items():
             print(f"episode {index:3}  return {value:10.2f}")
         print(f"mean of {len(returns)}   return {mean:10.2f}")
         return 0
+
+
+@dataclass(frozen=True)
+class Play:
+    """Show a frozen test episode, played by a saved model, as a film.
+
+    Try:
+      m3po-bench play m3po.zip
+      m3po-bench play results/zoo/PointFwdBwd-hazard/M3PO --episode 3 --out point.gif
+      MUJOCO_GL=egl m3po-bench play cheetah.zip --schedule recurrent --out cheetah.mp4
+    """
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL.zip|FOLDER")]
+    """A model saved by `m3po-bench train`, or the folder of a run or of a zoo's agent."""
+    out: Path = Path("episode.gif")
+    """The film, .gif or .mp4."""
+    episode: int = 0
+    """Which test episode."""
+    agent: str = ""
+    """The agent, if nothing written beside the model says so."""
+    env: str = ""
+    """Another env than it was trained on."""
+    schedule: str = ""
+    """Another schedule than it was trained under."""
+
+    def execute(self) -> int:
+        """Play; see the class."""
+        film.check_format(self.out.suffix)
+        player = _Player.of(self.model, self.agent, self.env, self.schedule)
+        film.check_drawing(player.env)
+        shown = film.film(player.load(), player.env, player.env_kwargs, self.episode)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.out, shown.encoded(self.out.suffix))
+        print(f"{self.out}: episode {self.episode}, return {shown.total:.2f}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Export:
+    """Bring a trained agent into a zoo: weights as safetensors, the rest as JSON, no pickles.
+
+    `m3po_bench.load_pretrained` loads it. What is written is loaded once, and refused unless it
+    predicts as the model does.
+
+    Try:
+      m3po-bench export results/runs/quick/PointFwdBwd-hazard/M3PO/seed0
+      m3po-bench export m3po.zip --out my_zoo
+    """
+
+    model: Annotated[Positional[Path], arg(metavar="MODEL.zip|FOLDER")]
+    """A model saved by `m3po-bench train`, or the folder of a finished run."""
+    out: Path = ZOO
+    """The zoo; the agent's folder in it is ENV-SCHEDULE/AGENT."""
+
+    def execute(self) -> int:
+        """Export; see the class."""
+        path = _model_file(self.model)
+        if not path.is_file():
+            raise SuiteError(f"no model at {path}; expected a .zip or the folder of a finished run")
+        record = _note(path)
+        missing = [key for key in ("agent", "env", "schedule", "seed") if key not in record]
+        if missing:
+            raise SuiteError(
+                f"nothing beside {path} says its {missing[0]}; expected the {RUN} of "
+                "`m3po-bench run`, or the note of `m3po-bench train`"
+            )
+        config = record.get("config", {})
+        agent = record.get("registered_as", record["agent"])
+        preset = config.get("preset", record.get("preset", "default"))
+        spec = agent_spec(agent)
+        kept = ("config_hash", "env_steps", "steps", "commit", "versions")
+        recipe = zoo.Recipe(
+            agent, record["env"], record["schedule"], record["seed"], preset,
+            config.get("kwargs", spec.kwargs(preset)),
+            origin={"name": record["agent"], **{k: record[k] for k in kept if k in record}},
+        )  # fmt: skip
+        folder = self.out / f"{short_name(recipe.env)}-{recipe.schedule}" / record["agent"]
+        zoo.export(spec.load_class().load(path), recipe, folder)
+        print(folder)
+        return 0
+
+
+@dataclass(frozen=True)
+class _Player:
+    """A model and what it is to play."""
+
+    path: Path
+    agent: str
+    env: str
+    schedule: str
+
+    @classmethod
+    def of(cls, path: Path, agent: str, env: str, schedule: str) -> _Player:
+        """A saved model or a zoo's agent; what is asked for goes before what is written."""
+        from m3po_bench.leaderboard.model_files import saved_spec
+
+        asked = {"agent": agent, "env": env_id(env) if env else "", "schedule": schedule}
+        asked = {key: value for key, value in asked.items() if value}
+        path = _model_file(path)
+        if path.is_dir():
+            recipe = zoo.read_recipe(path)
+            spec = {"env": recipe.env, "schedule": recipe.schedule, **asked, "agent": recipe.agent}
+        else:
+            spec = saved_spec(path, asked)
+        agent_spec(spec["agent"])
+        check_envs([spec["env"]], [spec["schedule"]])
+        return cls(path, **spec)
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """Arguments of its env, beside the split."""
+        return {**agent_spec(self.agent).env_kwargs, "schedule": self.schedule}
+
+    def load(self) -> Any:
+        """The agent."""
+        if self.path.is_dir():
+            return zoo.load(self.path)
+        return agent_spec(self.agent).load_class().load(self.path)
+
+
+def _model_file(path: Path) -> Path:
+    """The model of a run's folder; any other path as it is."""
+    return path / MODEL if (path / MODEL).is_file() else path
+
+
+def _note(path: Path) -> dict[str, Any]:
+    """What is written beside a model."""
+    return read_json(path.with_suffix(".json")) or read_json(path.with_name(RUN)) or {}

@@ -47,6 +47,8 @@ class AgentSpec:
         env_kwargs: Arguments its env must be made with, such as ``{"visibility": "oracle"}``.
         privileges: What it is told that others are not; shown as a column of the leaderboard.
         paper: Where the method was published.
+        learning_only: How the names of policy weights begin that ``predict`` never reads, such as
+            ``critic``; the zoo leaves them out (``m3po_bench.zoo``).
     """
 
     name: str
@@ -55,6 +57,7 @@ class AgentSpec:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     privileges: tuple[str, ...] = ()
     paper: str = ""
+    learning_only: tuple[str, ...] = ()
 
     def load_class(self) -> type[Any]:
         """Import the agent's class."""

@@ -71,6 +71,11 @@ def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str
         (["train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "1", "--out", "m",
           "--schedule", "hazrd"], "unknown schedule 'hazrd'; nearest: hazard"),
         (["eval", "none.zip"], "no model at none.zip"),
+        (["eval", ".."], "agent.json: missing"),
+        (["play", "none.zip"], "no model at none.zip"),
+        (["play", "none.zip", "--out", "x.avi"], "unknown film format '.avi'"),
+        (["export", "none.zip"], "no model at none.zip"),
+        (["export", ".."], "no model at .."),
     ],
 )  # fmt: skip
 def test_bad_usage_is_one_line_and_starts_nothing(
@@ -174,7 +179,8 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "report", "list", "train", "eval", "references", "theory"]
+    "command",
+    ["", "run", "report", "list", "train", "eval", "play", "export", "references", "theory"],
 )
 def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = _call(capsys, *command.split(), "--help")
@@ -197,8 +203,17 @@ def test_train_then_eval(empty_folder: Path, capsys: pytest.CaptureFixture[str])
     assert again == first
     other = _call(capsys, "eval", "sac.zip", "--episodes", "3", "--schedule", "static", "--json")
     assert json.loads(other[1])["schedule"] == "static"
+    status, out, _ = _call(capsys, "export", "sac.zip", "--out", "zoo")
+    assert (status, out) == (0, "zoo/PointFwdBwd-hazard/SAC\n")
+    kept = json.loads(_call(capsys, "eval", out.strip(), "--episodes", "3", "--json")[1])
+    assert kept == first
+    for model in ("sac.zip", out.strip()):
+        status, said, _ = _call(capsys, "play", model, "--episode", "2", "--out", "films/x.gif")
+        assert (status, said) == (0, f"films/x.gif: episode 2, return {first['returns'][2]:.2f}\n")
+        assert Path("films/x.gif").read_bytes().startswith(b"GIF89a")
     Path("sac.json").unlink()
     assert "give --agent" in _call(capsys, "eval", "sac.zip")[2]
+    assert "nothing beside sac.zip says its agent" in _call(capsys, "export", "sac.zip")[2]
 
 
 def test_run_and_report_print_the_leaderboard(
@@ -213,6 +228,11 @@ def test_run_and_report_print_the_leaderboard(
     assert said["leaderboard"][0]["agent"] == "Random"
     assert all(Path(name).exists() for name in said["files"])
     assert Path("results/runs/mine/leaderboard.csv").exists()
+    run = "results/runs/mine/PointFwdBwd-hazard/Random/seed0"
+    assert _call(capsys, "export", run)[1] == "results/zoo/PointFwdBwd-hazard/Random\n"
+    recipe = json.loads(Path("results/zoo/PointFwdBwd-hazard/Random/agent.json").read_text())
+    assert recipe["origin"]["env_steps"] == 100
+    assert _call(capsys, "eval", run, "--episodes", "1")[0] == 0
     for arguments in (("report",), ("report", "mine"), ("report", "results/runs/mine")):
         status, out, _ = _call(capsys, *arguments)
         assert status == 0

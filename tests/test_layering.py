@@ -34,11 +34,22 @@ ROOMS = {
         "m3po_bench.commands",
         "m3po_bench.model_commands",
         "m3po_bench.leaderboard",
+        "m3po_bench.film",
+        "m3po_bench.zoo",
+    ),
+    "m3po_bench.model_commands": (
+        "m3po_bench.leaderboard",
+        "m3po_bench.film",
+        "m3po_bench.zoo",
     ),
     "m3po_bench.run_command": ("m3po_bench.commands", "m3po_bench.leaderboard"),
-    "m3po_bench.model_commands": ("m3po_bench.leaderboard",),
     "m3po_bench.commands": ("m3po_bench.leaderboard", "m3po_bench.theory"),
-    "m3po_bench.__init__": ("m3po_envs", "m3po_baselines", "m3po_bench.m3po"),
+    "m3po_bench.__init__": (
+        "m3po_envs",
+        "m3po_baselines",
+        "m3po_bench.m3po",
+        "m3po_bench.zoo",
+    ),
     "m3po_baselines": ("m3po_bench.common",),
     "m3po_envs": (),
     "m3po_bench": (),
@@ -48,6 +59,7 @@ HEAVY = ("torch", "stable_baselines3", "sb3_contrib", "mujoco")
 LIGHT_ROOMS = (
     "m3po_bench.leaderboard", "m3po_bench.cli", "m3po_bench.commands",
     "m3po_bench.run_command", "m3po_bench.model_commands", "m3po_bench.__init__",
+    "m3po_bench.film", "m3po_bench.zoo",
     *CONTRACTS,
 )  # fmt: skip
 MAX_FILE, MAX_FUNCTION = 400, 60

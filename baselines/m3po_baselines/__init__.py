@@ -50,6 +50,7 @@ def __getattr__(name: str) -> Any:
 
 
 _SAC_PAPER = "Haarnoja et al. 2018, arXiv 1812.05905"
+_SAC_CRITICS = ("critic.", "critic_target.")
 _SMALL_SAC = {
     # Rate, discount, temperature and batch of M3PO's preset, so that only the method differs.
     "quick": {
@@ -70,7 +71,15 @@ def register() -> None:
 
     references = "m3po_baselines.references"
     for name, cls in (("SAC", "MemorylessSAC"), ("SAC-PrevReward", "PreviousRewardSAC")):
-        register_agent(AgentSpec(name, f"{references}:{cls}", _SMALL_SAC, paper=_SAC_PAPER))
+        register_agent(
+            AgentSpec(
+                name,
+                f"{references}:{cls}",
+                _SMALL_SAC,
+                paper=_SAC_PAPER,
+                learning_only=_SAC_CRITICS,
+            )
+        )
     register_agent(
         AgentSpec(
             "Oracle",
@@ -79,6 +88,7 @@ def register() -> None:
             env_kwargs={"visibility": "oracle"},
             privileges=("sees the task",),
             paper=_SAC_PAPER,
+            learning_only=_SAC_CRITICS,
         )
     )
     register_agent(AgentSpec("Random", f"{references}:RandomAgent"))

@@ -19,11 +19,11 @@ class StackedLinear(nn.Module):
 
     def __init__(self, n: int, in_features: int, out_features: int) -> None:
         super().__init__()
-        bound = in_features**-0.5
-        self.weight = nn.Parameter(
-            torch.empty(n, in_features, out_features).uniform_(-bound, bound)
-        )
-        self.bias = nn.Parameter(torch.empty(n, 1, out_features).uniform_(-bound, bound))
+        # Registered before they are filled, as torch's own: a limit on parameters comes in time.
+        self.weight = nn.Parameter(torch.empty(n, in_features, out_features))
+        self.bias = nn.Parameter(torch.empty(n, 1, out_features))
+        for parameter in (self.weight, self.bias):
+            nn.init.uniform_(parameter, -(in_features**-0.5), in_features**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, batch, in_features) to (n, batch, out_features)."""

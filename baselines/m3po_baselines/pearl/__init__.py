@@ -59,5 +59,6 @@ AGENTS = (
         _PRESETS,
         privileges=("chooses its training tasks",),
         paper="Rakelly et al. 2019, arXiv 1903.08254",
+        learning_only=("critics.", "critic_targets.", "log_alpha"),
     ),
 )

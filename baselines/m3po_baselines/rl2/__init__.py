@@ -23,6 +23,7 @@ _RECURRENT_PPO: dict[str, dict[str, Any]] = {
         "policy_kwargs": {"lstm_hidden_size": 8, "net_arch": [8]},
     },
 }  # fmt: skip
+_VALUES = ("lstm_critic.", "mlp_extractor.value_net.", "value_net.")
 _RL2_ENVS = {"default": 100, "lite": 50, "quick": 10, "tiny": 1}
 
 AGENTS = (
@@ -34,6 +35,7 @@ AGENTS = (
             for preset, n_envs in _RL2_ENVS.items()
         },
         paper="Duan et al. 2016, arXiv 1611.02779; Wang et al. 2016, arXiv 1611.05763",
+        learning_only=_VALUES,
     ),
     AgentSpec(
         "RecurrentPPO",
@@ -46,5 +48,6 @@ AGENTS = (
             "tiny": _RECURRENT_PPO["tiny"],
         },
         paper="Schulman et al. 2017, arXiv 1707.06347, with an LSTM",
+        learning_only=_VALUES,
     ),
 )

@@ -1,0 +1,144 @@
+"""The documentation says what the code does: generated pages, commands, links, the tutorial."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from m3po_bench import agent_cards, agent_names
+from m3po_bench.cli import _parse
+from m3po_bench.leaderboard.suite_files import parse_suite
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [code for kind, code in found if kind == language]
+
+
+def commands(page: Path) -> list[str]:
+    """Everything after ``m3po-bench`` in a page's shell blocks."""
+    lines = "\n".join(blocks(page, "bash")).splitlines()
+    return [part.split("&&")[0] for line in lines for part in line.split("m3po-bench ")[1:]]
+
+
+def anchors(page: Path) -> set[str]:
+    """As Python-Markdown makes them of headings."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    kept = (re.sub(r"[^\w\s-]", "", title).strip().lower() for title in titles)
+    return {re.sub(r"[-\s]+", "-", title) for title in kept}
+
+
+def test_the_agents_page_is_what_the_docstrings_say() -> None:
+    written = (DOCS / agent_cards.PAGE).read_text(encoding="utf-8")
+    assert written == agent_cards.page(), "run: python -m m3po_bench.agent_cards docs"
+    for name in agent_names():
+        assert f"[`{name}`](#" in written
+    assert "====" not in written
+    assert "``" not in written.replace("```", "")
+
+
+def test_docstrings_become_markdown() -> None:
+    given = (
+        "Top.\n\n=====  =====\nthe a  here\n=====  =====\nx | y  ``f``\n  and  more\n"
+        "z      one\nw\n=====  =====\n\nArgs:\n    a: First,\n        and on.\n    _b: Hidden.\n"
+    )
+    assert agent_cards.markdown(given).rstrip("\n") == (
+        "Top.\n\n| the a | here |\n|---|---|\n| x \\| y and | `f` more |\n| z w | one |\n\n"
+        "**Arguments**\n\n- `a`: First, and on."
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for link in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        target = DOCS / name if name else page
+        assert target.is_file(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    navigation = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^  - .*: (\S+\.md)$", navigation, re.MULTILINE)) == [
+        page.name for page in PAGES
+    ]
+
+
+@pytest.mark.parametrize(
+    "command", sorted({command for page in PAGES for command in commands(page)})
+)
+def test_commands_are_known(command: str) -> None:
+    arguments = shlex.split(command, comments=True)
+    if arguments[0] != "COMMAND":
+        _parse(arguments)
+
+
+def test_suites_in_pages_are_valid() -> None:
+    suites = [code for page in PAGES for code in blocks(page, "toml") if "seeds" in code]
+    assert suites
+    for code in suites:
+        assert parse_suite(tomllib.loads(code)).runs()
+
+
+def notebook_maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebook", DOCS / "notebook.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_notebook_is_the_script() -> None:
+    script = (DOCS / "tutorial.py").read_text(encoding="utf-8")
+    written = (DOCS / "tutorial.ipynb").read_text(encoding="utf-8")
+    assert written == notebook_maker().notebook(script), "run: python docs/notebook.py"
+    cells = json.loads(written)["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    shown = [line for line in "\n".join(code).splitlines() if line.strip()]
+    lines = [line for line in script.splitlines() if line.strip() and not line.startswith("#")]
+    assert shown == lines
+    assert len(lines) < 60
+
+
+def test_the_tutorial_ranks_its_agent_first(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, str(DOCS / "tutorial.py")],
+        cwd=tmp_path, env={**os.environ, "MPLBACKEND": "agg"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *table, seconds = done.stdout.splitlines()
+    means = {
+        agent: float(mean)
+        for _, agent, setting, _, mean in map(str.split, table[1:])
+        if setting == "online"
+    }
+    assert set(means) == {"WindReader", "SAC", "Random"}
+    assert means["WindReader"] > 0.3 * max(means["SAC"], means["Random"])  # all are below zero
+    assert (tmp_path / "wind" / "leaderboard.md").is_file()
+    assert float(seconds) < 30.0
+
+
+# Processor time, so that a busy machine does not fail the test.
+RUN = """\
+import runpy, sys, time
+runpy.run_path(sys.argv[1], run_name="__main__")
+print(time.process_time())
+"""
