@@ -70,7 +70,15 @@ class AntFwdBwdEnv(ForwardBackward, AntBase, AntEnv):  # type: ignore[misc]
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
 
     ## Does it reward adaptation?
-    Not measured yet.
+    Not at this budget. Standing still earns nearly 1 a step, and in 20,000 steps SAC learns no more
+    than that; who is told the direction is still learning not to fall behind it.
+
+    Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
+    told the task and of SAC without memory:
+
+    | env steps | told     | memoryless |
+    |-----------|----------|------------|
+    | 20,000    | 135, 127 | 184, 177   |
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"`` (or ``test``; there is no ``ood``: both directions
@@ -113,7 +121,14 @@ class AntDirectionEnv(Direction, AntBase, AntEnv):  # type: ignore[misc]
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
 
     ## Does it reward adaptation?
-    Not measured yet.
+    Not at this budget, for the reason given at ``AntFwdBwdEnv``.
+
+    Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
+    told the task and of SAC without memory:
+
+    | env steps | told | memoryless |
+    |-----------|------|------------|
+    | 20,000    | 128  | 175        |
 
     ## Arguments
     As ``AntFwdBwdEnv``; ``split="ood"`` has the quarter of the circle that training leaves out.
@@ -150,7 +165,14 @@ class AntCrippledLegEnv(AntBase, AntEnv):  # type: ignore[misc]
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
 
     ## Does it reward adaptation?
-    Not measured yet.
+    Not at this budget, for the reason given at ``AntFwdBwdEnv``.
+
+    Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
+    told the task and of SAC without memory:
+
+    | env steps | told | memoryless |
+    |-----------|------|------------|
+    | 20,000    | 151  | 169        |
 
     ## Arguments
     As ``AntFwdBwdEnv``; ``split="ood"`` starts with leg 3 crippled.

@@ -76,7 +76,16 @@ class HalfCheetahPierEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
     are in balance (in the original they start above it and sink). Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    Not measured yet.
+    Hardly. After 100,000 steps both swim well, and they differ less than seeds do after 20,000;
+    one policy does for all dampings of the range.
+
+    Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
+    told the task and of SAC without memory:
+
+    | env steps | told | memoryless |
+    |-----------|------|------------|
+    | 20,000    | 15   | 174, 32    |
+    | 100,000   | 854  | 828        |
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"``, ``visibility="hidden"``, see ``MetaEnvBase``;

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.store import EVALUATION, Store
+from m3po_envs import ENTRY_POINTS
 
 RESULTS = Path(__file__).parents[2] / "results"
 SUITES = sorted(path.parent.name for path in RESULTS.glob("*/suite.json"))
@@ -25,3 +30,36 @@ def test_a_published_table_is_made_again_byte_for_byte(suite: str, tmp_path: Pat
 
 def test_there_are_published_results() -> None:
     assert {"quick", "cheetah"} <= set(SUITES)
+
+
+def _measured(env_id: str) -> dict[tuple[str, str], str]:
+    """Cells of a card's table by env steps and column: every seed's return, rounded."""
+    found: dict[tuple[str, str], dict[int, str]] = {}
+    columns = {"Oracle": "told", "SAC": "memoryless"}
+    for suite in ("adaptation", "adaptation-long", "references", "references-mujoco"):
+        for folder, record in Store(RESULTS / suite).finished():
+            if record["env"] != env_id or record["agent"] not in columns:
+                continue
+            rows = pd.read_csv(folder / EVALUATION)
+            played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
+            value = played[played["step"] == played["step"].max()]["return"].mean()
+            cell = f"{record['config']['steps']:,}", columns[record["agent"]]
+            shown = f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
+            found.setdefault(cell, {})[record["seed"]] = shown
+    return {cell: ", ".join(by_seed[s] for s in sorted(by_seed)) for cell, by_seed in found.items()}
+
+
+@pytest.mark.parametrize("env_id", ENTRY_POINTS)
+def test_a_card_says_what_was_measured_and_nothing_else(env_id: str) -> None:
+    module, _, name = ENTRY_POINTS[env_id].partition(":")
+    card = getattr(importlib.import_module(module), name).__doc__
+    section = card.partition("## Does it reward adaptation?")[2].partition("## Arguments")[0]
+    rows = re.findall(r"^ *\| ([\d,]+) +\| (.*?) *\| (.*?) *\|$", section, re.MULTILINE)
+    shown = {
+        (steps, column): cell
+        for steps, *cells in rows
+        for column, cell in zip(("told", "memoryless"), cells, strict=True)
+        if cell
+    }
+    assert shown == _measured(env_id)
+    assert shown
