@@ -15,10 +15,10 @@ from gymnasium.envs.registration import WrapperSpec
 
 from m3po_bench.common.history_policy import HistoryPolicy
 from m3po_bench.common.meta_algorithm import MetaAlgorithm
-from m3po_bench.leaderboard.grid import parse_suite
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.suite_files import parse_suite
 from m3po_bench.registry import AgentSpec, register_agent
 from m3po_bench.tasks import UniformTasks
 from m3po_envs.base import MetaEnvBase, NeverTerminates
@@ -69,10 +69,13 @@ gym.register(WindEnv.env_id, WindEnv, max_episode_steps=200, additional_wrappers
 
 # %%
 class WindPolicy(HistoryPolicy):
-    def respond(self, seen, memory, starts, deterministic):
-        moved = seen.obs - (seen.obs if memory is None else torch.tensor(memory[0]))
+    def empty(self, n):
+        return (torch.zeros(n, 1),)
+
+    def respond(self, seen, memory, deterministic):
+        moved = seen.obs - memory[0]
         wind = torch.where(seen.first[:, None], 0.0, moved - self.gain * seen.action)
-        return (-(seen.obs + wind) / self.gain).clamp(-1.0, 1.0), (seen.obs.numpy(),)
+        return (-(seen.obs + wind) / self.gain).clamp(-1.0, 1.0), (seen.obs,)
 
 
 class WindReader(MetaAlgorithm):

@@ -160,7 +160,7 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
     As HalfCheetah-v5. Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    @@DJ
+    Not at this budget: seeds differ more than the two.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:

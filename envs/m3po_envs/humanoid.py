@@ -63,6 +63,7 @@ class HumanoidDirectionEnv(Direction, HumanoidEnv):  # type: ignore[misc]
 
     | env steps | told | memoryless |
     |-----------|------|------------|
+    | 20,000    | 211  | 225        |
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"``, ``"test"`` or ``"ood"`` (the quarter of the circle
