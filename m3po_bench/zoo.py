@@ -143,7 +143,12 @@ def export(model: Any, recipe: Recipe, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as written:
         for name, content in files.items():
             (Path(written) / name).write_bytes(content)
-        _check_equal(model, load(Path(written)), recipe)
+        try:
+            twin = load(Path(written))
+        except ZooError as error:
+            reason = str(error).replace(f"{written}/", "")
+            raise ZooError(f"{recipe.agent} does not come back from {reason}") from None
+        _check_equal(model, twin, recipe)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         temporary = folder / f".{name}"

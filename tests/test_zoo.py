@@ -202,6 +202,15 @@ def test_an_agent_that_does_not_come_back_is_refused(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_an_agent_made_with_other_arguments_is_refused(tmp_path: Path) -> None:
+    other = recipe_of("SAC", policy_kwargs={"net_arch": [8]})
+    with pytest.raises(
+        ZooError, match=r"^SAC does not come back from weights\.safetensors: weight"
+    ):
+        zoo.export(trained("SAC"), other, tmp_path / "SAC")
+    assert not list(tmp_path.iterdir())
+
+
 class Smooth(SAC):
     """As users write them: an argument that JSON cannot hold, in its preset."""
 
