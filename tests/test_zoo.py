@@ -11,15 +11,21 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from stable_baselines3 import SAC
 
 from m3po_bench import agent_names, load_pretrained, make_agent, registry, zoo
+from m3po_bench.leaderboard.evaluation import evaluate
+from m3po_bench.leaderboard.settings import ONLINE, TEST, make_envs
+from m3po_bench.leaderboard.store import EVALUATION, RUN, read_json
 from m3po_bench.registry import AgentSpec, agent_spec, register_agent
 from m3po_bench.zoo import RECIPE, WEIGHTS, Recipe, ZooError
 
+RESULTS = Path(__file__).parents[1] / "results"
+PUBLISHED = RESULTS / "zoo"
 ENV, PLACE = "M3PO/PointFwdBwd-v0", "PointFwdBwd-hazard"
 SEED = 3
 
@@ -246,3 +252,29 @@ def test_published_agents_load(folder: Path) -> None:
     obs = model.env.reset()
     action, _ = model.predict(obs, episode_start=np.ones(1, bool), deterministic=True)
     assert np.isfinite(action).all()
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(PUBLISHED.glob("*/*")), ids=lambda path: "-".join(path.parts[-2:])
+)
+def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
+    """The returns of its own seed; processors differ a little in what they compute."""
+    recipe = zoo.read_recipe(folder)
+    place = f"{folder.parent.name}/{recipe.origin['name']}/seed{recipe.seed}/{RUN}"
+    records = {path: read_json(path) or {} for path in RESULTS.glob(f"*/{place}")}
+    (run,) = (
+        path
+        for path, record in records.items()
+        if record["config_hash"] == recipe.origin["config_hash"]
+    )
+    rows = pd.read_csv(run.with_name(EVALUATION))
+    played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
+    last = played[played["step"] == played["step"].max()].set_index("episode")["return"]
+    envs = make_envs(recipe.env, zoo.env_kwargs(recipe))
+    episodes = evaluate(zoo.load(folder), envs, range(10))
+    mean = sum(episode.total for episode in episodes) / 10
+    assert mean == pytest.approx(last.loc[:9].mean(), rel=0.02, abs=0.5)
+
+
+def test_agents_are_published() -> None:
+    assert len(sorted(PUBLISHED.glob("*/*"))) >= 6
