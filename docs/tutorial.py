@@ -73,8 +73,7 @@ class WindPolicy(HistoryPolicy):
         return (torch.zeros(n, 1),)
 
     def respond(self, seen, memory, deterministic):
-        moved = seen.obs - memory[0]
-        wind = torch.where(seen.first[:, None], 0.0, moved - self.gain * seen.action)
+        wind = torch.where(seen.first[:, None], 0.0, seen.obs - memory[0] - self.gain * seen.action)
         return (-(seen.obs + wind) / self.gain).clamp(-1.0, 1.0), (seen.obs,)
 
 
@@ -108,7 +107,6 @@ suite = parse_suite(
      "agents": ["WindReader", "SAC", "Random"], "preset": "tiny", "checkpoints": 2}
 )  # fmt: skip
 store = Store(Path("wind"))
-store.write_suite(suite)
 for run in suite.runs():
     Run(run, store).execute()
 print(write_report(store).table[["agent", "setting", "n_seeds", "return_mean"]].to_string())

@@ -26,7 +26,7 @@ NAME = "PointFwdBwd-hazard/SAC/seed1"
 def test_published_results_pass(suite: str) -> None:
     runs, problems = verify(RESULTS / suite)
     assert problems == []
-    assert runs >= 12
+    assert runs >= 2
 
 
 @pytest.fixture
