@@ -98,15 +98,19 @@ def as_png(figure: Figure) -> bytes:
 
 
 def _panel(ax: Axes, panel: pd.DataFrame, colours: Mapping[str, Any], seeds_asked: int) -> None:
-    for agent, curves in panel.groupby("agent"):
-        faded = _FADED if curves["seed"].nunique() < seeds_asked else 1.0
-        shared = {"x": "step", "y": "return", "color": colours[str(agent)], "ax": ax}
-        sns.lineplot(
-            curves, units="seed", estimator=None, linewidth=0.8, alpha=0.45 * faded, **shared
-        )
-        sns.lineplot(
-            curves, errorbar=None, linewidth=2.2, marker="o", markersize=4, alpha=faded, **shared
-        )
+    few = panel.groupby("agent")["seed"].transform("nunique") < seeds_asked
+    shared = {"x": "step", "y": "return", "hue": "agent", "palette": colours, "ax": ax}
+    for faded, curves in ((_FADED, panel[few]), (1.0, panel[~few])):
+        if len(curves):  # all agents at once: a call for each would take most of a report's time
+            means = curves.groupby(["agent", "step"], as_index=False)["return"].mean()
+            sns.lineplot(
+                curves, units="seed", estimator=None, linewidth=0.8, alpha=0.45 * faded,
+                legend=False, **shared,
+            )  # fmt: skip
+            sns.lineplot(
+                means, estimator=None, linewidth=2.2, marker="o", markersize=4, alpha=faded,
+                legend=False, **shared,
+            )  # fmt: skip
     ax.set(xlabel="env steps", ylabel="mean test return")
     ax.margins(x=0.02)
 

@@ -144,9 +144,11 @@ def run_all(
         try:
             while state.waiting or batch.handles:
                 batch.start()
+                running = len(batch.handles)
                 batch.look_after()
                 display.update(state)
-                time.sleep(POLL_SECONDS)
+                if len(batch.handles) == running:  # else a slot is free at once
+                    time.sleep(POLL_SECONDS)
         finally:
             for handle in batch.handles:
                 handle.stop()

@@ -87,5 +87,6 @@ def model_errors(measures: pd.DataFrame) -> bytes | None:
                          **shared)  # fmt: skip
             sns.lineplot(part, errorbar=None, lw=2.2, marker="o", legend=False, **shared)
             ax.set(xscale="log", yscale="log", xlabel="steps of an open-loop rollout")
+            ax.minorticks_off()  # which take longer to lay out than all the rest to draw
             ax.set(title=f"{short_name(str(env))}, {schedule}", ylabel=f"error of {label}")
     return as_png(figure)
