@@ -20,7 +20,7 @@ from m3po_bench.leaderboard.settings import (
     unseen_schedule,
 )
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
-from m3po_bench.leaderboard.store import EVALUATION, Store
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, Store
 
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
@@ -75,6 +75,8 @@ def load_rows(store: Store) -> pd.DataFrame:
         header, _, text = (
             gzip.decompress((folder / EVALUATION).read_bytes()).decode().partition("\n")
         )
+        if header != ",".join(COLUMNS) or not text.endswith("\n") or "\n\n" in text:
+            raise SuiteError(f"{folder / EVALUATION}: expected rows of {','.join(COLUMNS)}")
         texts.append(text)
         runs += [(*entry, record["seed"])] * text.count("\n")
     if not texts:

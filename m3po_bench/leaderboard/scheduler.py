@@ -73,6 +73,7 @@ class State:
         self._seconds[spec.agent] += time.monotonic() - self._began[spec.run_id]
         self._steps[spec.agent] += spec.budget.steps
         del self.running[spec.run_id]
+        self.returns.pop(spec.run_id, None)  # it may be tried again
 
     def seconds_left(self, workers: int) -> float | None:
         """Estimated seconds to the end, from each agent's pace so far; None at the start."""

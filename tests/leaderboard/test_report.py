@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from m3po_bench.leaderboard.aggregate import (
     score,
     seed_returns,
 )
+from m3po_bench.leaderboard.checksums import KEY
 from m3po_bench.leaderboard.entry_metrics import entry_metrics
 from m3po_bench.leaderboard.grid import Suite, SuiteError
 from m3po_bench.leaderboard.references import (
@@ -35,7 +37,16 @@ from m3po_bench.leaderboard.references import (
     parse_references,
 )
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.store import EVALUATION, ROWS, Store
+from m3po_bench.leaderboard.store import (
+    COLUMNS,
+    EVALUATION,
+    ROWS,
+    RUN,
+    Store,
+    compressed,
+    read_json,
+    write_atomically,
+)
 from m3po_bench.leaderboard.suite_files import parse_suite
 from m3po_bench.registry import agent_spec
 
@@ -307,3 +318,17 @@ def test_curves_compare_agents_on_the_episodes_that_all_have_played() -> None:
     assert common_episodes(rows) == {("E", "hazard"): 2}
     metrics = entry_metrics(rows.assign(length=5), pd.DataFrame(), {}).set_index("agent")
     assert metrics["curve_area"].to_dict() == {"Planner": 0.5, "Other": 0.5}
+
+
+@pytest.mark.parametrize("content", ["return,step\n1,2\n", f"{','.join(COLUMNS)}\n1,2", ""])
+def test_rows_that_no_run_writes_are_never_read_as_another_runs(
+    store: Store, suite: Suite, content: str
+) -> None:
+    path = store.folder(suite.runs()[0]) / EVALUATION
+    record = read_json(path.with_name(RUN))
+    assert record is not None
+    del record[KEY]  # of a time before there were checksums
+    write_atomically(path.with_name(RUN), json.dumps(record))
+    path.write_bytes(compressed(content.encode()))
+    with pytest.raises(SuiteError, match=r"evaluation.csv.gz: expected rows of step,setting"):
+        load_rows(store)
