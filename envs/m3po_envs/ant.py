@@ -70,8 +70,7 @@ class AntFwdBwdEnv(ForwardBackward, AntBase, AntEnv):  # type: ignore[misc]
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
 
     ## Does it reward adaptation?
-    Not at this budget. Standing still earns nearly 1 a step, and in 20,000 steps SAC learns no more
-    than that; who is told the direction is still learning not to fall behind it.
+    Not at this budget: standing still earns nearly 1 a step, which none of these runs exceeds.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:

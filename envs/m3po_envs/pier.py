@@ -76,8 +76,8 @@ class HalfCheetahPierEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
     are in balance (in the original they start above it and sink). Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    Hardly. After 100,000 steps both swim well, and they differ less than seeds do after 20,000;
-    one policy does for all dampings of the range.
+    Not to be seen: after 100,000 steps the two, one seed each, differ by less than the seeds of
+    memoryless SAC do after 20,000.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from m3po_bench.leaderboard.grid import SuiteError
@@ -31,3 +32,20 @@ class RunOptions:
                 raise SuiteError(f"{name} {value}: expected a positive number, or 0 for no limit")
         if self.memory_gb and not Path("/proc/self/status").exists():
             raise SuiteError("--memory-limit-gb: memory can only be watched on Linux, by /proc")
+
+
+def need(option: str, package: str, extra: str) -> None:
+    """Refuse to go on where a package of an optional extra is not installed.
+
+    Args:
+        option: What asks for it.
+        package: Which.
+        extra: Of this distribution, which brings it.
+
+    Raises:
+        SuiteError: If it is not.
+    """
+    if find_spec(package) is None:
+        raise SuiteError(
+            f'{option} needs {package}; install it with: pip install "m3po-bench[{extra}]"'
+        )

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
-from m3po_bench.leaderboard.options import RunOptions
-from m3po_bench.leaderboard.remote import RemoteRun, first_line, need
+from m3po_bench.leaderboard.options import RunOptions, need
+from m3po_bench.leaderboard.remote import RemoteRun, first_line
 from m3po_bench.leaderboard.store import Store
 from m3po_bench.leaderboard.supervision import Outcome, make_run
 
@@ -32,7 +32,7 @@ class RayExecutor:
     """
 
     def __init__(self, store: Store, workers: int, options: RunOptions, gpus: float) -> None:
-        need("ray", extra="ray")
+        need("--executor ray", "ray", extra="ray")
         self.slots = workers or sys.maxsize
         self._store = Store(store.root.resolve())  # workers have folders of their own
         self._options = options

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from importlib.util import find_spec
 
-from m3po_bench.leaderboard.grid import RunSpec, SuiteError
+from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.store import ERROR, Store, write_atomically
 from m3po_bench.leaderboard.supervision import COMPLETE, Outcome
 
@@ -54,15 +53,6 @@ class RemoteRun(ABC):
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, f"{reason}\n")
-
-
-def need(package: str, extra: str) -> None:
-    """Refuse to go on where a package of an optional extra is not installed."""
-    if find_spec(package) is None:
-        raise SuiteError(
-            f"--executor {extra} needs {package}; install it with: "
-            f'pip install "m3po-bench[{extra}]"'
-        )
 
 
 def first_line(error: Exception) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from m3po_bench.leaderboard.grid import RunSpec, SuiteError
-from m3po_bench.leaderboard.options import RunOptions
+from m3po_bench.leaderboard.grid import RunSpec
+from m3po_bench.leaderboard.options import RunOptions, need
 
 TENSORBOARD = "tensorboard"
 """Folder of event files in a run's folder."""
@@ -20,8 +19,8 @@ def check_loggers(options: RunOptions) -> None:
         SuiteError: If so.
     """
     for package, wanted in (("tensorboard", options.tensorboard), ("wandb", options.wandb)):
-        if wanted and find_spec(package) is None:
-            raise SuiteError(f"--{package} needs {package}; install it with: pip install {package}")
+        if wanted:
+            need(f"--{package}", package, extra=package)
 
 
 class RunLog:

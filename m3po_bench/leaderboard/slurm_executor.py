@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
-from m3po_bench.leaderboard.options import RunOptions
-from m3po_bench.leaderboard.remote import RemoteRun, first_line, need
+from m3po_bench.leaderboard.options import RunOptions, need
+from m3po_bench.leaderboard.remote import RemoteRun, first_line
 from m3po_bench.leaderboard.store import Store
 from m3po_bench.leaderboard.supervision import Outcome, make_run
 
@@ -46,7 +46,7 @@ class SlurmExecutor:
     def __init__(
         self, store: Store, workers: int, options: RunOptions, gpus: float, cluster: str = "slurm"
     ) -> None:
-        need("submitit", extra="slurm")
+        need("--executor slurm", "submitit", extra="slurm")
         if gpus != int(gpus):
             raise SuiteError(f"--gpus {gpus:g}: Slurm hands out whole GPUs only")
         if not options.minutes:

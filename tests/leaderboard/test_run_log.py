@@ -64,7 +64,7 @@ def test_logs_change_nothing_and_hold_returns(
 
 
 def test_a_missing_package_is_told_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m3po_bench.leaderboard.run_log.find_spec", lambda name: None)
+    monkeypatch.setattr("m3po_bench.leaderboard.options.find_spec", lambda name: None)
     check_loggers(RunOptions())
     with pytest.raises(SuiteError, match="--tensorboard needs tensorboard"):
         check_loggers(RunOptions(tensorboard=True))
