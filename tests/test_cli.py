@@ -120,7 +120,7 @@ def test_a_missing_extra_is_one_line_and_starts_nothing(
     extra: str, package: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("m3po_bench.leaderboard.remote.find_spec", lambda name: None)
+    monkeypatch.setattr("m3po_bench.leaderboard.options.find_spec", lambda name: None)
     status, out, err = _call(capsys, "run", "quick", "--executor", extra)
     assert (status, out) == (2, "")
     assert f'needs {package}; install it with: pip install "m3po-bench[{extra}]"' in err
@@ -140,7 +140,7 @@ def test_what_slurm_needs_is_said_before_anything_starts(
     options: tuple[str, ...], message: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("m3po_bench.leaderboard.remote.find_spec", lambda name: object())
+    monkeypatch.setattr("m3po_bench.leaderboard.options.find_spec", lambda name: object())
     monkeypatch.setenv("PATH", str(empty_folder))
     status, out, err = _call(capsys, "run", "quick", "--executor", "slurm", *options)
     assert (status, out) == (2, "")
