@@ -20,7 +20,7 @@ from m3po_bench.leaderboard.settings import (
     unseen_schedule,
 )
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
-from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, Store
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, Finished
 
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
@@ -53,45 +53,49 @@ class HasMean(Protocol):
         ...
 
 
-def load_rows(store: Store) -> pd.DataFrame:
+def load_rows(finished: Finished) -> pd.DataFrame:
     """Every evaluation row of every finished run.
+
+    Args:
+        finished: From ``Store.finished``.
 
     Returns:
         A long table: agent, env, schedule, seed, then the columns of ``store.COLUMNS``.
 
     Raises:
-        SuiteError: If no run is finished, or runs of one entry were configured differently.
+        SuiteError: If runs of one entry were configured differently, or rows are missing
+            or have other columns.
     """
+    header = ",".join(COLUMNS)
     texts: list[str] = []
     runs: list[tuple[Any, ...]] = []
     hashes: dict[tuple[str, str, str], str] = {}
-    for folder, record in store.finished():
+    for folder, record in finished:
         entry = (record["agent"], record["env"], record["schedule"])
         if hashes.setdefault(entry, record["config_hash"]) != record["config_hash"]:
             raise SuiteError(
                 f"{folder}: configured unlike other seeds of {' '.join(entry)}; "
                 "run the suite again, or move the folder away"
             )
-        header, _, text = (
-            gzip.decompress((folder / EVALUATION).read_bytes()).decode().partition("\n")
-        )
-        if header != ",".join(COLUMNS) or not text.endswith("\n") or "\n\n" in text:
-            raise SuiteError(f"{folder / EVALUATION}: expected rows of {','.join(COLUMNS)}")
+        if not (folder / EVALUATION).is_file():
+            raise SuiteError(f"{folder}: finished, but without {EVALUATION}; run the suite again")
+        content = gzip.decompress((folder / EVALUATION).read_bytes()).decode()
+        found, _, text = content.partition("\n")
+        if found != header or not text.endswith("\n") or "\n\n" in text:
+            raise SuiteError(f"{folder / EVALUATION}: expected rows of {header}")
         texts.append(text)
         runs += [(*entry, record["seed"])] * text.count("\n")
-    if not texts:
-        raise SuiteError(f"no finished runs in {store.root}")
     # All at once: to read a thousand small tables takes longer than all the rest of a report.
     table = pd.read_csv(io.StringIO(f"{header}\n{''.join(texts)}"))
     of_run = pd.DataFrame(runs, columns=["agent", "env", "schedule", "seed"])
     return pd.concat([of_run, table], axis=1)
 
 
-def measures_of(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
+def measures_of(finished: Finished, rows: pd.DataFrame) -> pd.DataFrame:
     """What agents have measured about themselves, one row for each finished run.
 
     Args:
-        store: The results folder.
+        finished: From ``Store.finished``.
         rows: From ``load_rows``.
 
     Returns:
@@ -106,7 +110,7 @@ def measures_of(store: Store, rows: pd.DataFrame) -> pd.DataFrame:
         for seed, value in by_seed.items()
     }
     found = []
-    for _, record in store.finished():
+    for _, record in finished:
         run = {name: record[name] for name in names}
         played = {"return": returns.get(tuple(run.values()), float("nan"))}
         found.append({**run, **played, **record.get("diagnostics", {})})
@@ -139,10 +143,11 @@ def reference_key(env: str, schedule: str, setting: str, split: str) -> tuple[st
     return env, played.get(setting, TRIAL_SCHEDULE)
 
 
-def common_episodes(rows: pd.DataFrame) -> dict[tuple[str, str], int]:
-    """First test episodes that every agent has played at every checkpoint, by env and schedule.
+def of_common_episodes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the first episodes, as many as every agent has played at every checkpoint.
 
-    Only they may be compared along curves: episodes differ in how hard they are.
+    Only they may be compared along curves: episodes differ in how hard they are. How many there are
+    follows from the online test episodes of each env and schedule.
 
     Args:
         rows: From ``load_rows``.
@@ -150,7 +155,8 @@ def common_episodes(rows: pd.DataFrame) -> dict[tuple[str, str], int]:
     played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
     by = ["env", "schedule", "agent", "seed", "step"]
     fewest = played.groupby(by)["episode"].nunique().groupby(["env", "schedule"]).min()
-    return {tuple(map(str, names)): int(n) for names, n in fewest.items()}  # type: ignore[call-overload]
+    common = rows[["env", "schedule"]].join(fewest.rename("common"), on=["env", "schedule"])
+    return rows[rows["episode"] < common["common"]]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import common_episodes, reference_key, score, seed_returns
+from m3po_bench.leaderboard.aggregate import of_common_episodes, reference_key, score, seed_returns
 from m3po_bench.leaderboard.metrics import (
     Recovery,
     area_under_curve,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from m3po_bench.leaderboard.references import References
 
 ENTRY = ["agent", "env", "schedule", "setting", "split"]
+_RUN = [*ENTRY, "seed"]
 METRICS = (
     "curve_area", "steps_to_50", "steps_to_80", "cvar_10", "falls_per_1000",
     "changes", "drop", "regret", "recovery_time", "never_recovered", "savings",
@@ -46,39 +47,40 @@ def entry_metrics(
             online test episodes.
         references: By env and schedule.
     """
-    first = common_episodes(rows)
-    curves = _over_seeds(rows, lambda group: _curve(group, references, first))
-    last = rows[rows["step"] == rows.groupby([*ENTRY, "seed"])["step"].transform("max")]
-    finals = _over_seeds(last, _final)
-    if len(changes):
-        after = _over_seeds(changes.assign(setting="online", split="test"), _changes)
-    else:
-        after = pd.DataFrame(columns=ENTRY)
-    table = curves.merge(finals, on=ENTRY, how="left").merge(after, on=ENTRY, how="left")
+    after = changes.assign(setting=ONLINE, split=TEST) if len(changes) else rows[:0]
+    table = _over_seeds(_finals(rows))
+    for found in (_curves(rows, references), _of_groups(after.groupby(_RUN), _changes)):
+        table = table.merge(_over_seeds(found), on=ENTRY, how="left")
     table = table.merge(_gaps(rows, references), on=ENTRY, how="left")
     return table.reindex(columns=[*ENTRY, *METRICS]).replace(np.inf, np.nan)
 
 
-def _over_seeds(
-    rows: pd.DataFrame, measure: Callable[[pd.DataFrame], Mapping[str, float]]
+def _over_seeds(found: pd.DataFrame) -> pd.DataFrame:
+    return found.drop(columns="seed").groupby(ENTRY, as_index=False).mean()
+
+
+def _of_groups(
+    groups: Iterable[tuple[Hashable, Any]], measure: Callable[..., Mapping[str, float]]
 ) -> pd.DataFrame:
     found = [
-        {**dict(zip([*ENTRY, "seed"], names, strict=True)), **measure(group)}
-        for names, group in rows.groupby([*ENTRY, "seed"])
-        if isinstance(names, tuple)
+        {**dict(zip(_RUN, run, strict=True)), **measure(group)}
+        for run, group in groups
+        if isinstance(run, tuple)
     ]
-    return pd.DataFrame(found).drop(columns="seed").groupby(ENTRY, as_index=False).mean()
+    return pd.DataFrame(found, columns=None if found else _RUN)
 
 
-def _curve(
-    rows: pd.DataFrame, references: References, first: Mapping[tuple[str, str], int]
-) -> dict[str, float]:
-    entry = rows.iloc[0]
-    known_to_all = rows["episode"] < first[str(entry["env"]), str(entry["schedule"])]
-    common = rows[known_to_all].groupby("step")["return"].mean()
-    steps, returns = common.index.to_numpy(), common.to_numpy()
+def _curves(rows: pd.DataFrame, references: References) -> pd.DataFrame:
+    # One mean over all runs: one for each of a thousand runs takes as long as all the figures.
+    common = of_common_episodes(rows).groupby([*_RUN, "step"])["return"].mean()
+    return _of_groups(common.groupby(level=_RUN), lambda curve: _curve(curve, references))
+
+
+def _curve(curve: pd.Series, references: References) -> dict[str, float]:
+    names = curve.index[0]
+    steps, returns = curve.index.get_level_values("step").to_numpy(), curve.to_numpy()
     found = {"curve_area": area_under_curve(steps, returns) if len(steps) > 1 else np.nan}
-    known = references.get(reference_key(*(str(entry[name]) for name in ENTRY[1:])), {})
+    known = references.get(reference_key(*names[1 : len(ENTRY)]), {})
     if {"random", "oracle"} <= set(known):
         low, high = known["random"].mean, known["oracle"].mean
         for percent in (50, 80):
@@ -112,14 +114,24 @@ def _gaps(rows: pd.DataFrame, references: References) -> pd.DataFrame:
     return pd.DataFrame(found, columns=[*ENTRY, "ood_gap", "schedule_gap"])
 
 
-def _final(rows: pd.DataFrame) -> dict[str, float]:
-    spec = gym.registry.get(str(rows["env"].iloc[0]))
-    limit = spec.max_episode_steps if spec else None
-    falls = float((rows["length"] < limit).sum()) if limit else np.nan
-    return {
-        "cvar_10": cvar(rows["return"]),
-        "falls_per_1000": 1000.0 * falls / float(rows["length"].sum()),
+def _finals(rows: pd.DataFrame) -> pd.DataFrame:
+    last = rows[rows["step"] == rows.groupby(_RUN)["step"].transform("max")]
+    limits = {env: _limit(env) for env in last["env"].unique()}
+    limit = last["env"].map(limits)
+    fell = (last["length"] < limit).astype(float).where(limit.notna())
+    by_run = last.assign(fell=fell).groupby(_RUN)
+    totals = by_run[["fell", "length"]].sum(min_count=1)
+    found = {
+        "cvar_10": by_run["return"].agg(cvar),
+        "falls_per_1000": 1000.0 * totals["fell"] / totals["length"],
     }
+    return pd.DataFrame(found).reset_index()
+
+
+def _limit(env: str) -> float:
+    """Steps after which an episode is cut off; NaN without a limit."""
+    spec = gym.registry.get(env)
+    return float(spec.max_episode_steps) if spec and spec.max_episode_steps else np.nan
 
 
 def _changes(rows: pd.DataFrame) -> dict[str, float]:

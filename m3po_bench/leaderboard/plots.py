@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from m3po_bench.leaderboard.aggregate import common_episodes
+from m3po_bench.leaderboard.aggregate import of_common_episodes
 from m3po_bench.leaderboard.references import Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.registry import short_name
@@ -23,6 +23,13 @@ _COLUMNS = 3
 _PANEL = (4.6, 3.6)
 _REFERENCES = {"oracle": "#444444", "random": "#999999"}
 _FADED = 0.35
+MARKED: Mapping[str, Any] = {
+    "marker": "o",
+    "markersize": 5,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.6,
+}
+"""How points that were measured stand out on a mean's line."""
 
 
 def learning_curves(rows: pd.DataFrame, references: References, seeds_asked: int) -> bytes:
@@ -38,12 +45,8 @@ def learning_curves(rows: pd.DataFrame, references: References, seeds_asked: int
     Returns:
         A PNG image.
     """
-    first = {env: n for (env, _), n in common_episodes(rows).items()}
-    common = rows[
-        (rows["episode"] < rows["env"].map(first))
-        & (rows["setting"] == ONLINE)
-        & (rows["split"] == TEST)
-    ]
+    common = of_common_episodes(rows)
+    common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
     by = ["env", "agent", "schedule", "seed", "step"]
     curves = common.groupby(by, as_index=False)["return"].mean()
     envs = sorted(curves["env"].unique())
@@ -90,6 +93,28 @@ def panels(
     return figure, axes[:n]
 
 
+def seeds_and_mean(
+    ax: Axes, curves: pd.DataFrame, x: str, y: str, color: Any, alpha: float = 1.0, **mean: Any
+) -> None:
+    """Each seed as a thin line, and their mean as a thick one.
+
+    Drawn from a table with a column for each seed: ``seaborn.lineplot`` groups anew for every line,
+    which is most of a report's time where there are many runs.
+
+    Args:
+        ax: Where to draw.
+        curves: One agent's; columns ``seed``, ``x`` and ``y``.
+        x: Name of the horizontal column.
+        y: Name of the vertical column.
+        color: Of all lines.
+        alpha: Opacity of the mean; the seeds' is a part of it.
+        **mean: Further properties of the mean's line.
+    """
+    by_seed = curves.pivot_table(y, x, "seed")
+    ax.plot(by_seed.index, by_seed, color=color, linewidth=0.8, alpha=0.45 * alpha)
+    ax.plot(by_seed.index, by_seed.mean(axis=1), color=color, linewidth=2.2, alpha=alpha, **mean)
+
+
 def as_png(figure: Figure) -> bytes:
     """The figure as an image that depends on nothing else."""
     image = io.BytesIO()
@@ -98,19 +123,12 @@ def as_png(figure: Figure) -> bytes:
 
 
 def _panel(ax: Axes, panel: pd.DataFrame, colours: Mapping[str, Any], seeds_asked: int) -> None:
-    few = panel.groupby("agent")["seed"].transform("nunique") < seeds_asked
-    shared = {"x": "step", "y": "return", "hue": "agent", "palette": colours, "ax": ax}
-    for faded, curves in ((_FADED, panel[few]), (1.0, panel[~few])):
-        if len(curves):  # all agents at once: a call for each would take most of a report's time
-            means = curves.groupby(["agent", "step"], as_index=False)["return"].mean()
-            sns.lineplot(
-                curves, units="seed", estimator=None, linewidth=0.8, alpha=0.45 * faded,
-                legend=False, **shared,
-            )  # fmt: skip
-            sns.lineplot(
-                means, estimator=None, linewidth=2.2, marker="o", markersize=4, alpha=faded,
-                legend=False, **shared,
-            )  # fmt: skip
+    for agent, curves in panel.groupby("agent", sort=False):
+        few = curves["seed"].nunique() < seeds_asked
+        seeds_and_mean(
+            ax, curves, "step", "return", color=colours[str(agent)], alpha=_FADED if few else 1.0,
+            **MARKED,
+        )  # fmt: skip
     ax.set(xlabel="env steps", ylabel="mean test return")
     ax.margins(x=0.02)
 

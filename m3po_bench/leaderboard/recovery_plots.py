@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import Recovery, survival
-from m3po_bench.leaderboard.plots import agent_colours, as_png, panels
+from m3po_bench.leaderboard.plots import agent_colours, as_png, panels, seeds_and_mean
 from m3po_bench.leaderboard.references import References
 from m3po_bench.registry import short_name
 
@@ -36,7 +36,7 @@ def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: Refer
         left, right, last = axes[3 * i : 3 * i + 3]
         of_env = ages[ages["env"] == env]
         for agent, group in of_env.groupby("agent", sort=False):
-            _by_age(left, group, colours[str(agent)])
+            seeds_and_mean(left, group, "age", "reward", color=colours[str(agent)])
             watched = changes[(changes["env"] == env) & (changes["agent"] == agent)]
             _not_recovered(right, watched.dropna(subset=["recovery"]), colours[str(agent)])
         known = references.get((env, of_env["schedule"].iloc[0]), {})
@@ -54,13 +54,12 @@ def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: Refer
         )
         _regrets(last, changes[changes["env"] == env], colours)
         last.set_title(short_name(env))
+        for ax in (right, last):
+            if not ax.has_data():
+                ax.set_axis_off()
+                ax.text(0.5, 0.5, "no references to measure against", color="#666666",
+                        ha="center", va="center", transform=ax.transAxes)  # fmt: skip
     return as_png(figure)
-
-
-def _by_age(ax: Axes, table: pd.DataFrame, colour: object) -> None:
-    shared = {"x": "age", "y": "reward", "color": colour, "ax": ax}
-    sns.lineplot(table, units="seed", estimator=None, linewidth=0.8, alpha=0.4, **shared)
-    sns.lineplot(table, errorbar=None, linewidth=2.2, **shared)
 
 
 def _not_recovered(ax: Axes, changes: pd.DataFrame, colour: object) -> None:
@@ -79,6 +78,6 @@ def _regrets(ax: Axes, changes: pd.DataFrame, colours: Mapping[str, Any]) -> Non
     known = means.dropna().reset_index()
     if len(known):
         sns.stripplot(known, x="agent", y="regret", hue="agent", palette=colours, ax=ax,
-                      jitter=0.1, legend=False)  # fmt: skip
+                      jitter=False, legend=False)  # fmt: skip
     ax.set(xlabel="", ylabel="regret of a change")
     ax.tick_params(axis="x", rotation=20)

@@ -18,6 +18,7 @@ from m3po_bench.leaderboard.aggregate import (
     seed_returns,
 )
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
+from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
 from m3po_bench.leaderboard.plots import learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
@@ -64,25 +65,28 @@ def write_report(
         SuiteError: If no run is finished.
     """
     references = load_references() if references is None else references
-    digest_traces(store, references)
-    rows, changes = load_rows(store), load_table(store, CHANGES)
+    finished = store.finished()  # once: each time compares every file's checksum
+    if not finished:
+        raise SuiteError(f"no finished runs in {store.root}")
+    digest_traces(finished, references)
+    rows, changes = load_rows(finished), load_table(finished, CHANGES)
     suite = store.read_suite() or {
         "name": store.root.name,
         "seeds": int(rows["seed"].nunique()),
     }
     steps = {
         (record["agent"], record["env"], record["schedule"]): int(record["config"]["steps"])
-        for _, record in store.finished()
+        for _, record in finished
     }
     metrics = entry_metrics(rows, changes, references)
     table = leaderboard(rows, references, suite["seeds"]).merge(metrics, on=ENTRY, how="left")
     together = over_envs(rows, references)
     page = make_page(table, seed_returns(rows), references, suite, steps, together)
     markdown = to_markdown(page)
-    measures = measures_of(store, rows)
+    measures = measures_of(finished, rows)
     drawn: dict[str, bytes | None] = {
         **_curves(rows, references, suite),
-        **_recoveries(changes, load_table(store, BY_AGE), references),
+        **_recoveries(changes, load_table(finished, BY_AGE), references),
         **_summaries(table, rows, references),
         "model_error": model_errors(measures),
         **{name: draw(measures) for name, draw in (further_figures or {}).items()},

@@ -36,6 +36,9 @@ _NOT_RESULTS = (RUN, ERROR, LOG, PROGRESS, CHECKPOINT, CHECKPOINT_NOTE, ROWS)
 UNPUBLISHED = (MODEL, TRACE)
 """Large files, which a published folder is without."""
 
+Finished = list[tuple[Path, dict[str, Any]]]
+"""Folder and ``run.json`` of finished runs."""
+
 COLUMNS = ("step", "setting", "split", "episode", "return", "length", "n_changes")
 """Columns of ``EVALUATION``: one row per test episode played."""
 
@@ -177,7 +180,7 @@ class Store:
         """What ``write_suite`` wrote, or None where no suite was run."""
         return read_json(self.root / SUITE)
 
-    def finished(self) -> list[tuple[Path, dict[str, Any]]]:
+    def finished(self) -> Finished:
         """Folder and ``run.json`` of every finished run that was not set aside, sorted.
 
         Damaged ones are left out.

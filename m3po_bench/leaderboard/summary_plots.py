@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from m3po_bench.leaderboard.plots import agent_colours, as_png, panels
+from m3po_bench.leaderboard.plots import MARKED, agent_colours, as_png, panels, seeds_and_mean
 from m3po_bench.leaderboard.statistics import performance_profile
 from m3po_bench.registry import short_name
 
@@ -38,6 +39,7 @@ def score_map(table: pd.DataFrame) -> bytes | None:
     )  # fmt: skip
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="x", rotation=20)
+    ax.tick_params(axis="y", rotation=0)
     return as_png(figure)
 
 
@@ -56,7 +58,7 @@ def performance_profiles(strata: Strata) -> bytes | None:
     figure, (ax,) = panels(1, 1, colours)
     for agent, scores in shown.items():
         shares = performance_profile(scores, thresholds)
-        ax.step(thresholds, shares, where="post", color=colours[agent], linewidth=2.2)
+        ax.step(thresholds, shares, where="post", color=colours[str(agent)], linewidth=2.2)
     ax.set(xlabel="score", ylabel="share of runs with a larger score", ylim=(-0.02, 1.02))
     return as_png(figure)
 
@@ -76,17 +78,18 @@ def model_errors(measures: pd.DataFrame) -> bytes | None:
     long = measures.melt(named, list(columns), "measure", "error").dropna(subset=["error"])
     long["steps"] = long["measure"].map(lambda name: int(columns[name][2]))
     long["kind"] = long["measure"].map(lambda name: columns[name][1])
-    colours = agent_colours(long["agent"])
+    colours, lengths = agent_colours(long["agent"]), sorted(long["steps"].unique())
     settings = list(long.groupby(["env", "schedule"], sort=False))
     figure, axes = panels(2 * len(settings), 2, colours)
     for i, ((env, schedule), group) in enumerate(settings):
         for ax, (kind, label) in zip(axes[2 * i : 2 * i + 2], kinds.items(), strict=True):
             part = group[group["kind"] == kind]
-            shared = {"x": "steps", "y": "error", "hue": "agent", "palette": colours, "ax": ax}
-            sns.lineplot(part, units="seed", estimator=None, lw=0.8, alpha=0.4, legend=False,
-                         **shared)  # fmt: skip
-            sns.lineplot(part, errorbar=None, lw=2.2, marker="o", legend=False, **shared)
+            for agent, curves in part.groupby("agent", sort=False):
+                seeds_and_mean(ax, curves, "steps", "error", color=colours[str(agent)], **MARKED)
             ax.set(xscale="log", yscale="log", xlabel="steps of an open-loop rollout")
             ax.minorticks_off()  # which take longer to lay out than all the rest to draw
+            ax.set_xticks(lengths, [str(n) for n in lengths])
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             ax.set(title=f"{short_name(str(env))}, {schedule}", ylabel=f"error of {label}")
     return as_png(figure)

@@ -26,7 +26,7 @@ from m3po_bench.leaderboard.store import (
     BY_AGE,
     CHANGES,
     TRACE,
-    Store,
+    Finished,
     compressed,
     write_atomically,
 )
@@ -112,9 +112,14 @@ def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.D
     return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
 
 
-def digest_traces(store: Store, references: References) -> None:
-    """Write ``CHANGES`` and ``BY_AGE`` beside every trace of finished runs."""
-    for folder, record in store.finished():
+def digest_traces(finished: Finished, references: References) -> None:
+    """Write ``CHANGES`` and ``BY_AGE`` beside every trace of finished runs.
+
+    Args:
+        finished: From ``Store.finished``.
+        references: By env and schedule.
+    """
+    for folder, record in finished:
         if not (folder / TRACE).is_file():
             continue
         trace = pd.read_parquet(folder / TRACE)
@@ -124,14 +129,18 @@ def digest_traces(store: Store, references: References) -> None:
             write_atomically(folder / name, compressed(text.encode()))
 
 
-def load_table(store: Store, name: str) -> pd.DataFrame:
+def load_table(finished: Finished, name: str) -> pd.DataFrame:
     """``CHANGES`` or ``BY_AGE`` of all finished runs that have it.
+
+    Args:
+        finished: From ``Store.finished``.
+        name: Of the file.
 
     Returns:
         A long table: agent, env, schedule, seed, then the file's columns; empty without any.
     """
     tables = []
-    for folder, record in store.finished():
+    for folder, record in finished:
         if (folder / name).is_file():
             table = pd.read_csv(folder / name)
             for position, column in enumerate(("agent", "env", "schedule", "seed")):

@@ -16,10 +16,10 @@ from scipy import stats
 from m3po_bench import registry
 from m3po_bench.leaderboard.aggregate import (
     LEADERBOARD_COLUMNS,
-    common_episodes,
     interval,
     leaderboard,
     load_rows,
+    of_common_episodes,
     over_envs,
     score,
     seed_returns,
@@ -83,7 +83,7 @@ def store(tmp_path: Path, suite: Suite) -> Store:
 
 
 def test_leaderboard_has_its_exact_columns(store: Store, references: References) -> None:
-    table = leaderboard(load_rows(store), references, 2)
+    table = leaderboard(load_rows(store.finished()), references, 2)
     assert tuple(table.columns) == LEADERBOARD_COLUMNS
     assert ",".join(LEADERBOARD_COLUMNS) == (
         "agent,env,schedule,setting,split,n_seeds,complete,return_mean,return_low,return_high,"
@@ -94,11 +94,11 @@ def test_leaderboard_has_its_exact_columns(store: Store, references: References)
     assert (best["return_mean"], best["return_low"], best["return_high"]) == (5.5, 5.0, 6.0)
     assert (best["score"], best["score_low"], best["score_high"]) == (0.775, 0.75, 0.8)
     assert bool(best["complete"])
-    assert not leaderboard(load_rows(store), references, 3)["complete"].any()
+    assert not leaderboard(load_rows(store.finished()), references, 3)["complete"].any()
 
 
 def test_only_the_last_checkpoint_counts(store: Store) -> None:
-    returns = {key.agent: value for key, value in seed_returns(load_rows(store)).items()}
+    returns = {key.agent: value for key, value in seed_returns(load_rows(store.finished())).items()}
     assert returns == {"Toy": {0: 0.0, 1: 1.0}, "ToyTold": {0: 5.0, 1: 6.0}}
 
 
@@ -123,12 +123,12 @@ def test_configurations_are_never_mixed(store: Store, suite: Suite) -> None:
     store.begin(run)
     store.finish(run, {})
     with pytest.raises(SuiteError, match="configured unlike other seeds"):
-        load_rows(store)
+        load_rows(store.finished())
 
 
 def test_nothing_finished_is_said(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="no finished runs"):
-        load_rows(Store(tmp_path))
+        write_report(Store(tmp_path))
 
 
 def test_report_writes_table_and_figure(store: Store, references: References) -> None:
@@ -282,7 +282,7 @@ def test_shipped_references_can_be_read_and_are_ordered() -> None:
 def test_scores_of_several_envs_are_taken_together(
     store: Store, suite: Suite, references: References, toys: Any
 ) -> None:
-    assert over_envs(load_rows(store), references).empty  # one env is not several
+    assert over_envs(load_rows(store.finished()), references).empty  # one env is not several
     gym.register("Toy/Other-v0", entry_point="toy_bench:LineEnv")
     try:
         for run in replace(suite, envs=("Toy/Other-v0",), seeds=5).runs():
@@ -292,7 +292,7 @@ def test_scores_of_several_envs_are_taken_together(
     finally:
         gym.registry.pop("Toy/Other-v0")
     both = {**references, ("Toy/Other-v0", "hazard"): references[toys.ENV, "hazard"]}
-    table = over_envs(load_rows(store), both).set_index("agent")
+    table = over_envs(load_rows(store.finished()), both).set_index("agent")
     # Toy: 0.5 and 0.55 on one env, five times 1 on the other; ToyTold: 0.75, 0.8, five times 0.5.
     assert table.loc["Toy", "iqm"] == pytest.approx((0.55 + 4 * 1.0) / 5)
     assert table.loc["Toy", "score_mean"] == pytest.approx((0.525 + 1.0) / 2)
@@ -315,7 +315,7 @@ def test_curves_compare_agents_on_the_episodes_that_all_have_played() -> None:
             for episode in range(n)
         ]
     )
-    assert common_episodes(rows) == {("E", "hazard"): 2}
+    assert set(of_common_episodes(rows)["episode"]) == {0, 1}
     metrics = entry_metrics(rows.assign(length=5), pd.DataFrame(), {}).set_index("agent")
     assert metrics["curve_area"].to_dict() == {"Planner": 0.5, "Other": 0.5}
 
@@ -331,4 +331,7 @@ def test_rows_that_no_run_writes_are_never_read_as_another_runs(
     write_atomically(path.with_name(RUN), json.dumps(record))
     path.write_bytes(compressed(content.encode()))
     with pytest.raises(SuiteError, match=r"evaluation.csv.gz: expected rows of step,setting"):
-        load_rows(store)
+        load_rows(store.finished())
+    path.unlink()
+    with pytest.raises(SuiteError, match=r"without evaluation.csv.gz; run the suite again"):
+        load_rows(store.finished())

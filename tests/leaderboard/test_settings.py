@@ -101,7 +101,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_every_setting_gets_its_rows_at_the_last_step(played: Store) -> None:
-    rows = load_rows(played)
+    rows = load_rows(played.finished())
     final = rows[rows["step"] == 100]
     counts = final.groupby(["setting", "split"])["episode"].apply(list).to_dict()
     assert counts == {

@@ -188,5 +188,5 @@ def test_a_report_without_traces_says_the_same_as_with_them(traced: Store, toys:
 
 def test_a_picture_of_recovery_needs_no_references(traced: Store) -> None:
     write_report(traced, {})
-    changes, ages = load_table(traced, CHANGES), load_table(traced, BY_AGE)
+    changes, ages = (load_table(traced.finished(), name) for name in (CHANGES, BY_AGE))
     assert recovery_curves(ages, changes, {}).startswith(b"\x89PNG")
