@@ -56,7 +56,8 @@ class StackedMLP(nn.Module):
         self.n = n
         widths = [in_features, *hidden, out_features]
         self.layers = nn.ModuleList(StackedLinear(n, a, b) for a, b in pairwise(widths))
-        self._activation = {"relu": F.relu, "silu": F.silu}[activation]
+        # In place where a gradient needs the output alone: planners pass through here all the time.
+        self._activation = {"relu": F.relu_, "silu": F.silu}[activation]
         self._layer_norm = layer_norm
 
     def forward(self, x: Tensor) -> Tensor:

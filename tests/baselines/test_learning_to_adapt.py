@@ -339,6 +339,24 @@ def test_adaptation_errors_tell_apart_what_memory_is_worth(
     assert errors["query_error_after"] == 0.0
 
 
+def test_a_query_ends_with_its_task(random_observed: Callable[..., Observed]) -> None:
+    """Rewards become wrong with the change at step 15; errors are taken from steps 10 and 20 on."""
+
+    class Zero(GradientModel):
+        def adapted(self, memory: Any) -> Heads:
+            return Heads(*2 * [lambda x: torch.zeros(*x.shape[:2], 1)])
+
+    data = Observed(*(torch.zeros_like(x) for x in random_observed(30, 4)))
+    changed = (torch.arange(30) >= 15).float()[:, None].expand(30, 4)
+    data = data._replace(weight=torch.ones(30, 4), reward=changed)
+    age = (torch.arange(30) % 15)[:, None].expand(30, 4)
+    model = Zero(1, 1, True, 0.1, False, 8, 8)
+    told = adaptation_errors(model, data, age)
+    assert told["query_error_after"] == pytest.approx(10 / (5 + 10))
+    not_told = adaptation_errors(model, data)
+    assert not_told["query_error_after"] == pytest.approx((11 + 10) / (16 + 10))
+
+
 @pytest.mark.parametrize("name", ["GrBAL", "ReBAL"])
 def test_diagnostics_of_held_out_episodes(name: str) -> None:
     model = trained(name)
@@ -375,3 +393,6 @@ def test_learns_to_follow_a_hidden_direction(
     env = gym.make(POINT, schedule="hazard")
     model = make_agent(name, env, preset="quick", seed=0).learn(3000)
     assert online_return(model) > floor
+    held_out = [gym.make(POINT, schedule="hazard", split="test") for _ in range(20)]
+    found = model.diagnostics(evaluate(model, held_out, range(20)))
+    assert found["model/query_error_after"] < 0.97 * found["model/query_error_before"]

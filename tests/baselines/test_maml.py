@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -318,6 +319,22 @@ def test_large_steps_online_stay_finite(name: str) -> None:
     assert np.abs(memories[-1].parameters - theta).max() < 1000.0
     log_std = memories[-1].pending[:, 5]
     assert (np.abs(log_std) < 60.0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_diagnostics_play_held_out_tasks_before_and_after_one_inner_step(
+    name: str, trial_returns: Callable[[Any], tuple[float, float]]
+) -> None:
+    model = make_agent(
+        name, gym.make(ENV, schedule="hazard"), preset="quick", seed=0, inner_learning_rate=3.0
+    )
+    found = model.diagnostics([SimpleNamespace(index=i) for i in range(20)])
+    assert model.policy.adapt_every == model.adapt_every == 25
+    model.policy.adapt_every = None
+    before, after = trial_returns(model)
+    assert before != after
+    assert found["adaptation/return_before"] == pytest.approx(before)
+    assert found["adaptation/return_after"] == pytest.approx(after)
 
 
 @pytest.mark.slow

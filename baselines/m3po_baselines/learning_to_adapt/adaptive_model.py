@@ -206,13 +206,19 @@ def weighted_mean(errors: Tensor, weight: Tensor) -> Tensor:
 
 @torch.no_grad()
 def adaptation_errors(
-    model: AdaptiveModel, data: Observed, ahead: int = 16, every: int = 10
+    model: AdaptiveModel,
+    data: Observed,
+    age: Tensor | None = None,
+    ahead: int = 16,
+    every: int = 10,
 ) -> dict[str, float]:
     """What the memory is worth: errors ahead, with the heads of an empty memory and of the real.
 
     Args:
         model: The model.
         data: Whole sequences, (steps, n, ...).
+        age: Steps since the task began, (steps, n). Where it is known, a query ends with its
+            task, as nothing tells of a change beforehand.
         ahead: Transitions after the present one on which the errors are taken: the query.
         every: Steps between two measurements.
 
@@ -227,6 +233,10 @@ def adaptation_errors(
     for t in range(len(data.reward)):
         if t and t % every == 0:
             query = Observed(*(x[t : t + ahead] for x in data)).swapped()
+            if age is not None:
+                later = torch.arange(query.weight.shape[1])[:, None]
+                same_task = age[t : t + ahead] == age[t] + later
+                query = query._replace(weight=query.weight * same_task.T)
             weight += query.weight.sum()
             for row, given in zip(sums, (empty, memory), strict=True):
                 errors = torch.stack(model.errors(model.adapted(given), query))

@@ -263,7 +263,7 @@ class AdaptiveMPC(MetaAlgorithm):
             episodes: With the attributes of ``leaderboard.evaluation.Episode``.
 
         Returns:
-            The entries of ``adaptation_errors``, under ``model/``.
+            The entries of ``adaptation_errors``, under ``model/``; queries end with their task.
         """
         longest = max(len(episode.rewards) for episode in episodes)
 
@@ -282,7 +282,8 @@ class AdaptiveMPC(MetaAlgorithm):
                 [(torch.arange(longest) < len(e.rewards)).float() for e in episodes], 1
             ),
         )
-        errors = adaptation_errors(self.policy.model, played)
+        age = padded([e.steps_since_change for e in episodes])
+        errors = adaptation_errors(self.policy.model, played, age)
         return {f"model/{key}": value for key, value in errors.items()}
 
     def _excluded_save_params(self) -> list[str]:

@@ -39,6 +39,12 @@ task. Advantages are normalised, so a change shows only in which actions pay, no
 where adapted actions are all cut to the same end of the range, it does not show. So under schedules
 that change the task within an episode expect less than between the episodes of a trial.
 
+What one inner step is worth by itself, ``diagnostics`` measures after learning, on a whole episode
+of each held-out task and with none after it: on the point, after 60,000 env steps of ``quick``, the
+meta-policy earns about 0 and what the step makes of it 80 to 90. With a step every 25 steps, which
+is how the leaderboard plays it, its K-shot rows included, it is about 40, and 20 under ``hazard``
+(one seed each, ProMP alike).
+
 On-policy, MAML wants 10^5 env steps on a point and 10^6 to 10^8 elsewhere: with the 3,000 of
 ``quick`` it learns little on the point and nothing on the pendulum.
 """

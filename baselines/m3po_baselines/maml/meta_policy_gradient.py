@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -14,6 +15,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
+from m3po_baselines.maml.held_out import returns_around_inner_step
 from m3po_baselines.maml.inner_step import Batch, Gaussian
 from m3po_baselines.maml.policy import AdaptivePolicy
 from m3po_baselines.maml.trajectories import TrajectoryRecorder
@@ -302,6 +304,26 @@ class MetaPolicyGradient(MetaAlgorithm):
         """Distributions of the actions after the inner step, differentiable in ``theta``."""
         phi = self.policy.inner_step.adapt(theta, meta_batch.before)
         return self.policy.network.at_each(phi, meta_batch.after.obs)
+
+    def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
+        """What one inner step is worth in held-out tasks.
+
+        Args:
+            episodes: Of the test split, with the attribute ``index`` of
+                ``leaderboard.evaluation.Episode``. Their tasks are played again: an episode by
+                the meta-policy, then one after an inner step on it, and none in between.
+
+        Returns:
+            ``adaptation/return_before`` and ``adaptation/return_after``, the mean returns; nothing
+            where the env is not registered, so that its test split cannot be made.
+        """
+        spec = None if self.env is None else self.env.get_attr("spec", indices=0)[0]
+        if spec is None:
+            return {}
+        before, after = returns_around_inner_step(
+            self.policy, spec.id, dict(spec.kwargs), [episode.index for episode in episodes]
+        )
+        return {"adaptation/return_before": before, "adaptation/return_after": after}
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_collection"]

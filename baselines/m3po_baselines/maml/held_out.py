@@ -1,0 +1,45 @@
+"""What one inner step is worth: an episode before it and one after it, in held-out tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from m3po_baselines.maml.policy import AdaptivePolicy
+from m3po_bench.wrappers import TrialWrapper
+
+
+def returns_around_inner_step(
+    policy: AdaptivePolicy, env_id: str, env_kwargs: dict[str, Any], episodes: Sequence[int]
+) -> tuple[float, float]:
+    """Mean returns of the meta-policy, and of what one inner step on its episode makes of it.
+
+    Args:
+        policy: Acts without the inner steps that it takes within episodes.
+        env_id: A registered meta-environment.
+        env_kwargs: Its arguments; split and schedule are replaced.
+        episodes: Which of the frozen test episodes begin the trials. Each trial is two episodes
+            in one task.
+    """
+    kwargs = {**env_kwargs, "split": "test", "schedule": "episodic"}
+    envs = [TrialWrapper(gym.make(env_id, **kwargs), 2) for _ in episodes]
+    between = copy(policy)
+    between.adapt_every = None
+    starts = [env.reset(options={"episode": i}) for env, i in zip(envs, episodes, strict=True)]
+    obs, returns = np.stack([first for first, _ in starts]), np.zeros((len(envs), 2))
+    playing, begins, state = np.ones(len(envs), bool), np.ones(len(envs), bool), None
+    while playing.any():
+        actions, state = between.predict(obs, state, begins, deterministic=True)
+        begins = np.zeros(len(envs), bool)
+        for i in np.flatnonzero(playing):
+            obs[i], reward, _, over, info = envs[i].step(actions[i])
+            returns[i, info["inner_episode"]] += float(reward)
+            playing[i] = not over
+    for env in envs:
+        env.close()
+    before, after = returns.mean(0).tolist()
+    return before, after
