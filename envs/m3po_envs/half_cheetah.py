@@ -101,7 +101,9 @@ class HalfCheetahVelocityEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[mi
     As HalfCheetah-v5. Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    Not at this budget: neither runs at a wanted speed yet (standing still earns about -300).
+    It could: no single speed earns more than about -150 (targets of 0 to 3 m/s, 200 steps), while
+    to follow the target would earn near 0. But not at this budget: after 100,000 steps memoryless
+    SAC runs at 1.6 m/s whatever is wanted, and who is told creeps at up to 0.35 m/s (one seed each).
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:
@@ -109,6 +111,7 @@ class HalfCheetahVelocityEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[mi
     | env steps | told | memoryless |
     |-----------|------|------------|
     | 20,000    | -285 | -204, -221 |
+    | 100,000   | -252 | -182       |
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"``, ``visibility="hidden"``, see ``MetaEnvBase``;
@@ -160,7 +163,8 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
     As HalfCheetah-v5. Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    Not at this budget: seeds differ more than the two.
+    Yes. After 100,000 steps who is told which motor is dead earns three times as much; after 20,000
+    seeds still differ more than the two.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:
@@ -168,6 +172,7 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
     | env steps | told | memoryless |
     |-----------|------|------------|
     | 20,000    | 85   | 118, 314   |
+    | 100,000   | 623  | 192        |
 
     ## Arguments
     ``schedule="hazard"``, ``split="train"``, ``visibility="hidden"``, see ``MetaEnvBase``;
