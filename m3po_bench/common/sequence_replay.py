@@ -145,7 +145,10 @@ class SequenceReplay:
 
     def take(self, rows: Tensor) -> RealTransitions:
         """The transitions stored at flat ``rows`` (of any shape)."""
-        return RealTransitions(*(x.flatten(0, 1)[rows] for x in self._data))
+        flat, shape = rows.flatten(), rows.shape
+        return RealTransitions(  # half the time of indexing by rows
+            *(x.flatten(0, 1).index_select(0, flat).view(*shape, *x.shape[2:]) for x in self._data)
+        )
 
     def sample(self, n: int) -> RealTransitions:
         """``n`` transitions, uniformly with replacement."""

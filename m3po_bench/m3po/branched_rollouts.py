@@ -91,7 +91,7 @@ class ImaginedReplay(Generic[Rows]):
         if self._data is None:
             raise ValueError("D_model is empty, expected rollouts before the first sample")
         rows = torch.randint(len(self), (n,))
-        return self._kind(*(x[rows] for x in self._data))
+        return self._kind(*(x.index_select(0, rows) for x in self._data))  # faster than x[rows]
 
 
 @torch.no_grad()
