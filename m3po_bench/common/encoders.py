@@ -89,6 +89,8 @@ class HistoryEncoder(nn.Module):
 
 def _block_diagonal(weight: Tensor) -> Tensor:
     """(branches, in, 3 units) to torch's (3 * branches * units, branches * in)."""
+    if len(weight) == 1:
+        return weight[0].T
     gates = weight.transpose(1, 2).chunk(3, 1)
     return torch.cat([torch.block_diag(*gate) for gate in gates])  # type: ignore[no-untyped-call]
 

@@ -145,16 +145,22 @@ class SequenceReplay:
 
     def take(self, rows: Tensor) -> RealTransitions:
         """The transitions stored at flat ``rows`` (of any shape)."""
-        return RealTransitions(*(x.flatten(0, 1)[rows] for x in self._data))
+        flat, shape = rows.flatten(), rows.shape
+        return RealTransitions(  # half the time of indexing by rows
+            *(x.flatten(0, 1).index_select(0, flat).view(*shape, *x.shape[2:]) for x in self._data)
+        )
 
     def sample(self, n: int) -> RealTransitions:
         """``n`` transitions, uniformly with replacement."""
+        return self.take(self._sample_rows(n))
+
+    def _sample_rows(self, n: int) -> Tensor:
         rows = torch.randint(len(self), (n,))
         cut = self._cut.flatten()[rows]
         while bool(cut.any()):  # rare: one transition per inner episode of a trial
             rows[cut] = torch.randint(len(self), (int(cut.sum()),))
             cut = self._cut.flatten()[rows]
-        return self.take(rows)
+        return rows
 
     def sample_first(self, n: int) -> RealTransitions:
         """``n`` first transitions of stored sequences, uniformly with replacement."""
@@ -178,6 +184,34 @@ class SequenceReplay:
         stored = len(self) // self.n_envs
         step = torch.randint(stored, (n,))  # 0 = the oldest stored step
         stream = torch.randint(self.n_envs, (n,))
+        return self._from(step, stream, length)
+
+    def windows_to_learn_from(
+        self, n: int, length: int, burn_in: int
+    ) -> tuple[RealTransitions, Tensor]:
+        """``n`` contiguous pieces of up to ``length`` steps, the first of them for burn-in.
+
+        A piece reaches ``burn_in`` or more steps back from a step drawn uniformly, as far as its
+        episode goes. So a piece that begins with its episode is no rarer than others, and there
+        nothing has to be burnt in: all of it is learnt from.
+
+        Returns:
+            Transitions of shape (length, n, ...) and which to learn from, shape (length, n), bool.
+        """
+        drawn = self._sample_rows(n)
+        stream = drawn % self.n_envs
+        step = (drawn // self.n_envs - self._oldest) % self._capacity
+        wanted = torch.randint(burn_in, length, (n,))
+        steps = step - torch.arange(1, length + 1)[:, None]  # one more than wanted
+        rows = self._rows(steps, stream)
+        same = self._data.sequence.flatten()[rows] == self._data.sequence.flatten()[drawn]
+        before = ((steps >= 0) & same & ~self._cut.flatten()[rows]).int().cumprod(0).sum(0)
+        window, valid = self._from(step - torch.minimum(wanted, before), stream, length)
+        burnt_in = torch.arange(length)[:, None] >= burn_in
+        return window, valid & (burnt_in | (wanted >= before))
+
+    def _from(self, step: Tensor, stream: Tensor, length: int) -> tuple[RealTransitions, Tensor]:
+        stored = len(self) // self.n_envs
         steps = step + torch.arange(length)[:, None]
         inside = steps < stored
         rows = self._rows(steps.clamp(max=stored - 1), stream)
@@ -186,9 +220,12 @@ class SequenceReplay:
         behind_cut = torch.cumsum(cut.int(), 0).bool()  # includes the cut transition itself
         return self.take(rows), inside & same & ~behind_cut
 
+    @property
+    def _oldest(self) -> int:
+        return max(0, self._n_added - self._capacity)
+
     def _rows(self, steps: Tensor, stream: Tensor) -> Tensor:
-        oldest = max(0, self._n_added - self._capacity)
-        return ((oldest + steps) % self._capacity) * self.n_envs + stream
+        return ((self._oldest + steps) % self._capacity) * self.n_envs + stream
 
     def sequences(self) -> Sequences:
         """Every stored sequence in full, for recomputing its history states."""

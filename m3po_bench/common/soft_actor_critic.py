@@ -164,12 +164,19 @@ class SoftActorCritic:
         """All three."""
         return [self.actor_optimizer, self.critic_optimizer, self.alpha_optimizer]
 
-    def update(self, batch: Transitions, penalty: Tensor | None = None) -> dict[str, Tensor]:
+    def update(
+        self,
+        batch: Transitions,
+        penalty: Tensor | None = None,
+        actor_features: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """One gradient step on critics, actor and temperature.
 
         Args:
             batch: What to learn from; only the critics' loss reaches what its features come from.
             penalty: Added to the critics' loss, such as one on an encoder of the features.
+            actor_features: The batch's features as the actor's loss reaches what they come from;
+                without them it reaches the actor only.
 
         Returns:
             What to log.
@@ -182,7 +189,8 @@ class SoftActorCritic:
         self.critic_optimizer.step()
         logs = {"critic_loss": loss_q.detach(), "ent_coef": alpha}
         if self.n_updates % self.actor_every == 0:
-            logs |= self._update_actor(batch.features.detach(), alpha)
+            features = batch.features.detach() if actor_features is None else actor_features
+            logs |= self._update_actor(features, alpha)
         with torch.no_grad():
             torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
         self.n_updates += 1
@@ -199,8 +207,8 @@ class SoftActorCritic:
         for parameter in self._critic_parameters:
             parameter.requires_grad_(True)
         if self.target_entropy is not None:
-            self.alpha_optimizer.zero_grad()
-            (-self.log_alpha * (log_prob + self.target_entropy)).sum().backward()  # type: ignore[no-untyped-call]
+            # By hand: a backward pass through one product takes ten times as long.
+            self.log_alpha.grad = -(log_prob + self.target_entropy)
             self.alpha_optimizer.step()
         return {"actor_loss": loss.detach(), "entropy": -log_prob}
 

@@ -2,93 +2,130 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from m3po_bench.common.sequence_replay import RealTransitions
-from m3po_bench.common.soft_actor_critic import Actor, Transitions
-from m3po_bench.m3po.meta_model import MetaModel
+from m3po_bench.common.soft_actor_critic import Transitions
+from m3po_bench.m3po.policies import MetaPolicy
 
 TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+Rows = TypeVar("Rows", bound=tuple[Tensor, ...])
 
 
-class ImaginedReplay:
-    """D_model: a ring of imagined transitions between features.
+class ImaginedStep(NamedTuple):
+    """One step of those rollouts that have not ended.
 
-    Args:
-        capacity: Transitions kept.
-        n_features: Width of features.
-        action_dim: Width of actions.
+    Attributes:
+        rows: Which of the starts they are, shape (n,).
+        obs: Shape (n, obs_dim).
+        state: History states at ``obs``, shape (n, state_dim).
+        action: In [-1, 1], shape (n, action_dim).
+        reward: Shape (n,).
+        next_obs: Shape (n, obs_dim).
+        next_state: History states at ``next_obs``, shape (n, state_dim).
+        not_terminated: 1 where the rollout goes on, else 0; shape (n,).
     """
 
-    def __init__(self, capacity: int, n_features: int, action_dim: int) -> None:
-        self.capacity = capacity
-        self._data = Transitions(
-            torch.zeros(capacity, n_features),
-            torch.zeros(capacity, action_dim),
-            torch.zeros(capacity),
-            torch.zeros(capacity, n_features),
-            torch.zeros(capacity),
+    rows: Tensor
+    obs: Tensor
+    state: Tensor
+    action: Tensor
+    reward: Tensor
+    next_obs: Tensor
+    next_state: Tensor
+    not_terminated: Tensor
+
+    def transitions(self, policy: MetaPolicy) -> Transitions:
+        """The step between the features that the policy sees."""
+        return Transitions(
+            policy.features(self.obs, self.state),
+            self.action,
+            self.reward,
+            policy.features(self.next_obs, self.next_state),
+            self.not_terminated,
         )
+
+
+class ImaginedReplay(Generic[Rows]):
+    """D_model: a ring of what was imagined.
+
+    Args:
+        kind: The named tuple of tensors that comes in and goes out, one row each of every tensor.
+        capacity: Rows kept.
+    """
+
+    def __init__(self, kind: Callable[..., Rows], capacity: int) -> None:
+        self.capacity = capacity
+        self._kind = kind
+        self._data: Rows | None = None
         self.clear()
 
     def __len__(self) -> int:
-        """Number of stored transitions."""
+        """Number of stored rows."""
         return min(self._n_added, self.capacity)
 
     def clear(self) -> None:
         """Forget everything: states of another encoder mean nothing to the present one."""
         self._n_added = 0
 
-    def add(self, batch: Transitions) -> None:
-        """Append transitions; the oldest are overwritten."""
-        n = len(batch.reward)
+    def add(self, batch: Rows) -> None:
+        """Append rows; the oldest are overwritten."""
+        if self._data is None:
+            self._data = self._kind(*(x.new_zeros(self.capacity, *x.shape[1:]) for x in batch))
+        n = len(batch[0])
         rows = (self._n_added + torch.arange(n)) % self.capacity
         for stored, new in zip(self._data, batch, strict=True):
             stored[rows] = new
         self._n_added += n
 
-    def sample(self, n: int) -> Transitions:
-        """``n`` transitions, uniformly with replacement."""
+    def sample(self, n: int) -> Rows:
+        """``n`` rows, uniformly with replacement.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if self._data is None:
+            raise ValueError("D_model is empty, expected rollouts before the first sample")
         rows = torch.randint(len(self), (n,))
-        return Transitions(*(x[rows] for x in self._data))
+        return self._kind(*(x.index_select(0, rows) for x in self._data))  # faster than x[rows]
 
 
 @torch.no_grad()
 def branch(
-    model: MetaModel,
-    actor: Actor,
+    policy: MetaPolicy,
     starts: RealTransitions,
     length: int,
-    replay: ImaginedReplay,
     termination: TerminationFunction | None = None,
-) -> None:
-    """Roll the meta-model ``length`` steps under the policy from real histories, into ``replay``.
+) -> Iterator[ImaginedStep]:
+    """Roll the meta-model ``length`` steps under the policy from real histories.
 
     Args:
-        model: The meta-model; its states are carried forward along the rollout.
-        actor: The meta-policy, sampled.
+        policy: The meta-policy, sampled; all history states are carried forward along the rollout.
         starts: Histories drawn uniformly from D_env, shape (n, ...).
         length: Steps k of each rollout; one that terminates ends earlier.
-        replay: Where the imagined transitions go.
         termination: The env's own termination function of (obs, action, next_obs), if it has
             one; the model's learnt one otherwise.
+
+    Yields:
+        The steps in their order.
     """
-    obs, state = starts.obs, starts.state
+    rows, obs, state = torch.arange(len(starts.obs)), starts.obs, starts.state
     for _ in range(length):
-        features = model.features(obs, state)
-        action = actor.act(features)
-        step = model.imagine(obs, state, action)
+        action = policy.actor.act(policy.features(obs, state))
+        step = policy.imagine(obs, state, action)
         if termination is not None:
             ends = termination(obs, action, step.next_obs).float()
         else:
             ends = torch.bernoulli(step.terminated)
-        next_features = model.features(step.next_obs, step.next_state)
-        replay.add(Transitions(features, action, step.reward, next_features, 1.0 - ends))
+        yield ImaginedStep(
+            rows, obs, state, action, step.reward, step.next_obs, step.next_state, 1.0 - ends
+        )
         goes_on = ends < 0.5
-        obs, state = step.next_obs[goes_on], step.next_state[goes_on]
+        rows, obs, state = rows[goes_on], step.next_obs[goes_on], step.next_state[goes_on]
         if len(obs) == 0:
             break
 

@@ -53,7 +53,8 @@ def diagnose(
     found = open_loop_errors(model, played)
     found |= one_step_errors(model, played)
     if model.state_dim and played.task.shape[-1]:
-        found |= task_probe(played)
+        own = played.state[..., : model.state_dim]  # the meta-model's, not the policy's
+        found |= task_probe(played._replace(state=own))
     found |= model_error(model, played) | {"gap/gamma": gamma}
     return found | return_gaps(policy, played, gamma, termination)
 

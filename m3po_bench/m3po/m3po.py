@@ -14,14 +14,16 @@ k-step branched meta-rollouts          ``branched_rollouts.branch``, from histor
 full meta-model rollouts               the same, from first observations (``rollout_length="full"``)
 D_model                                ``branched_rollouts.ImaginedReplay``
 G policy updates on D_model            ``common.soft_actor_critic``
+encoders of policy and critics         the meta-model's; ``encoder="separate"``: ``recurrent``
 =====================================  =========================================================
 
-Known deviations. The policy does not have a recurrent network of its own: it sees the meta-model's
-history states, detached, so that an update is a plain feed-forward one; D_model therefore is
-emptied at each refit of the model. The reward is predicted from the sampled next observation, with
-an encoder and a likelihood of its own, and likelihoods are weighted by powers of the predicted
-variance (``common.dynamics``). Critics normalise their hidden layers and the actor is updated at
-every second update of the critics, to spend less time on an update.
+Known deviations. Unless ``encoder="separate"``, the policy does not have a recurrent network of
+its own: it sees the meta-model's history states, detached, so that an update is a plain
+feed-forward one; D_model therefore is emptied at each refit of the model. The reward is predicted
+from the sampled next observation, with an encoder and a likelihood of its own, and likelihoods are
+weighted by powers of the predicted variance (``common.dynamics``). Critics normalise their hidden
+layers and the actor is updated at every second update of the critics, to spend less time on an
+update.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenate
+from m3po_bench.m3po.branched_windows import BranchedWindows, branch_windows, window_batch
 from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
@@ -52,7 +55,7 @@ from m3po_bench.m3po.ramp import Ramp
 _COUNTS = (
     "buffer_size", "batch_size", "actor_every", "rollouts_per_step", "rollout_every",
     "model_fit_every", "model_first_fit", "model_fit_steps", "model_windows",
-    "model_window_length", "model_rows",
+    "model_window_length", "model_rows", "policy_window_length",
 )  # fmt: skip
 
 
@@ -80,6 +83,11 @@ class M3PO(MetaAlgorithm):
             make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
         history: False for a policy and a model without memory: MBPO (Janner et al. 2019).
+        encoder: ``"shared"``: policy and critics see the meta-model's history states.
+            ``"separate"``: each has a GRU of its own, trained by its own loss through windows of
+            histories, and D_model is kept over refits; several times slower. See ``recurrent``.
+        policy_window_length: Env steps of such a window.
+        policy_burn_in: Of these, steps that only bring the stored history state up to date.
         model_learning_rate: Of the meta-model.
         model_weight_decay: Of the meta-model.
         model_fit_every: Env steps between two fits of the meta-model.
@@ -123,6 +131,9 @@ class M3PO(MetaAlgorithm):
         rollouts_per_step: int = 200,
         rollout_every: int = 50,
         history: bool = True,
+        encoder: str = "shared",
+        policy_window_length: int = 12,
+        policy_burn_in: int = 4,
         model_learning_rate: float = 2e-3,
         model_weight_decay: float = 1e-4,
         model_fit_every: int = 250,
@@ -145,7 +156,8 @@ class M3PO(MetaAlgorithm):
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.real_ratio, self.rollout_length = real_ratio, rollout_length
         self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
-        self.history = history
+        self.history, self.encoder = history, encoder
+        self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
         self.model_learning_rate = model_learning_rate
         self.model_weight_decay = model_weight_decay
         self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
@@ -167,6 +179,24 @@ class M3PO(MetaAlgorithm):
         self._length_ramp = Ramp.parse("rollout_length", length)  # type: ignore[arg-type]
         if min(self._length_ramp.first, self._length_ramp.last) < 1:
             raise ValueError(f"rollout_length={self.rollout_length!r}: expected at least 1")
+        self._check_encoder()
+
+    def _check_encoder(self) -> None:
+        if self.encoder not in ("shared", "separate"):
+            raise ValueError(f"encoder={self.encoder!r}: expected 'shared' or 'separate'")
+        if not 0 <= self.policy_burn_in < self.policy_window_length:
+            raise ValueError(
+                f"policy_burn_in={self.policy_burn_in}: expected at least 0 and less than "
+                f"policy_window_length={self.policy_window_length}"
+            )
+        self._separate = self.encoder == "separate"
+        if self._separate and not self.history:
+            raise ValueError("encoder='separate': expected history=True, else nothing is encoded")
+        if self._separate and self._full_rollouts:
+            raise ValueError(
+                "encoder='separate': expected a number of steps as rollout_length, got 'full'; "
+                "its updates go back through all steps of a rollout"
+            )
 
     def _setup_model(self) -> None:
         assert isinstance(self.action_space, spaces.Box)
@@ -181,20 +211,19 @@ class M3PO(MetaAlgorithm):
             layout=self.layout,
             history=self.history,
             learn_termination=not self.termination_from_env,
+            encoder=self.encoder,
             **self.policy_kwargs,
         )
         policy, model = self.policy, self.policy.meta_model
         self.replay_buffer = SequenceReplay(
-            self.n_envs, model.obs_dim, model.action_dim, model.state_dim, self.buffer_size
+            self.n_envs, model.obs_dim, model.action_dim, policy.state_dim, self.buffer_size
         )
-        self.imagined = ImaginedReplay(
-            self.rollouts_per_step * self.model_fit_every * int(self._length_ramp.largest),
-            model.obs_dim + model.state_dim,
-            model.action_dim,
-        )
+        n_rollouts = self.rollouts_per_step * self.model_fit_every
+        self.imagined = ImaginedReplay(Transitions, n_rollouts * int(self._length_ramp.largest))
+        self.windows = ImaginedReplay(BranchedWindows, self._n_windows(n_rollouts))
         self.trainer = MetaModelTrainer(
             model, self.model_learning_rate, self.model_weight_decay,
-            self.model_windows, self.model_window_length, self.model_rows,
+            self.model_windows, self.model_window_length, self.model_rows, policy,
         )  # fmt: skip
         temperature, entropy = entropy_setting(self.ent_coef, self.target_entropy, model.action_dim)
         policy.log_alpha.data.fill_(math.log(temperature))
@@ -207,7 +236,7 @@ class M3PO(MetaAlgorithm):
 
     def _store(self, step: VecStep) -> None:
         self.replay_buffer.add(*step.tensors(self.policy.obs_columns))
-        self.policy.meta_model.carry_states(self.replay_buffer)
+        self.policy.carry_states(self.replay_buffer)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         found = super()._setup_learn(*args, **kwargs)
@@ -225,7 +254,7 @@ class M3PO(MetaAlgorithm):
         if self.num_timesteps >= self._next_rollouts:
             self._branch_meta_rollouts()
         for _ in range(self.gradient_steps * self.n_envs):
-            logs = self.soft_actor_critic.update(self._policy_batch())
+            logs = self._update_policy()
             self._n_updates += 1
         if self._n_updates % 100 < self.gradient_steps * self.n_envs:
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -238,24 +267,42 @@ class M3PO(MetaAlgorithm):
             self.logger.record(f"model/{key}", value)
         self._fitted = True
         self._next_fit = self.num_timesteps + self.model_fit_every
-        self.imagined.clear()
+        self.imagined.clear()  # windows stay: they are encoded anew at each use
         last = self.replay_buffer.last
         self._agent_state = (last.state.numpy(), last.obs.numpy())  # of the encoder as it is now
         self._next_rollouts = self.num_timesteps
 
     def _branch_meta_rollouts(self) -> None:
-        n = self.rollouts_per_step * self.rollout_every
-        if self._full_rollouts:
-            length = self.replay_buffer.longest_sequence
-            starts = self.replay_buffer.sample_first(max(1, n // length))
-        else:
-            length = int(self._length_ramp.at(self.num_timesteps))
-            starts = self.replay_buffer.sample(n)
-        termination = self._terminated if self.termination_from_env else None
-        branch(
-            self.policy.meta_model, self.policy.actor, starts, length, self.imagined, termination
-        )  # fmt: skip
+        n, replay = self.rollouts_per_step * self.rollout_every, self.replay_buffer
+        policy, ends = self.policy, self._terminated if self.termination_from_env else None
         self._next_rollouts = self.num_timesteps + self.rollout_every
+        length = int(self._length_ramp.at(self.num_timesteps))
+        if self._separate:
+            window, learn = replay.windows_to_learn_from(
+                self._n_windows(n), self.policy_window_length, self.policy_burn_in
+            )
+            longest = int(self._length_ramp.largest)
+            self.windows.add(branch_windows(policy, window, learn, length, longest, ends))
+            return
+        if self._full_rollouts:
+            length = replay.longest_sequence
+            starts = replay.sample_first(max(1, n // length))
+        else:
+            starts = replay.sample(n)
+        for step in branch(policy, starts, length, ends):
+            self.imagined.add(step.transitions(policy))
+
+    def _n_windows(self, n_histories: float) -> int:
+        """So many windows that about ``n_histories`` of their steps are learnt from."""
+        return max(1, round(n_histories / (self.policy_window_length - self.policy_burn_in)))
+
+    def _update_policy(self) -> dict[str, Tensor]:
+        if not self._separate:
+            return self.soft_actor_critic.update(self._policy_batch())
+        length = int(self._length_ramp.at(self.num_timesteps))
+        windows = self.windows.sample(self._n_windows(self.batch_size / length))
+        batch, features = window_batch(self.policy, windows, self._real_ramp.at(self.num_timesteps))
+        return self.soft_actor_critic.update(batch, actor_features=features)
 
     def _policy_batch(self) -> Transitions:
         n_real = round(self._real_ramp.at(self.num_timesteps) * self.batch_size)
@@ -267,12 +314,12 @@ class M3PO(MetaAlgorithm):
         return concatenate(self.imagined.sample(self.batch_size - n_real), real)
 
     def _real_batch(self, n: int) -> Transitions:
-        data, model = self.replay_buffer.sample(n), self.policy.meta_model
+        data, policy = self.replay_buffer.sample(n), self.policy
         return Transitions(
-            model.features(data.obs, data.state),
+            policy.features(data.obs, data.state),
             data.action,
             data.reward,
-            model.features(data.next_obs, data.next_state),
+            policy.features(data.next_obs, data.next_state),
             1.0 - data.terminated,
         )
 
@@ -290,7 +337,7 @@ class M3PO(MetaAlgorithm):
             ValueError: If it was saved from another env, number of envs or history size.
         """
         self.replay_buffer.load_state_dict(torch.load(path, weights_only=True))
-        self.policy.meta_model.refresh_states(self.replay_buffer)
+        self.policy.refresh_states(self.replay_buffer)
         self._next_fit = self._next_rollouts = 0
 
     def _training_state(self) -> dict[str, Any]:
@@ -311,9 +358,10 @@ class M3PO(MetaAlgorithm):
 
     def _begin_anew(self, seed: int) -> None:
         super()._begin_anew(seed)
-        # Both are functions of model and D_env, but were made step by step and at another time.
-        self.policy.meta_model.refresh_states(self.replay_buffer)
+        # All are functions of networks and D_env, but were made step by step and at another time.
+        self.policy.refresh_states(self.replay_buffer)
         self.imagined.clear()
+        self.windows.clear()
         self._next_rollouts = self.num_timesteps
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
@@ -340,7 +388,7 @@ class M3PO(MetaAlgorithm):
         return torch.as_tensor(self.env.env_method("terminated", *arrays, indices=0)[0])
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "replay_buffer", "imagined"]
+        return [*super()._excluded_save_params(), "replay_buffer", "imagined", "windows"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         optimizers = [f"soft_actor_critic.{n}_optimizer" for n in ("actor", "critic", "alpha")]

@@ -25,6 +25,7 @@ from m3po_bench.common.dynamics import GaussianEnsemble
 from m3po_bench.common.encoders import HistoryEncoder
 from m3po_bench.common.networks import Normalizer, StackedMLP
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
+from m3po_bench.m3po.history_states import HistoryStates
 
 
 class Imagined(NamedTuple):
@@ -43,11 +44,12 @@ class Imagined(NamedTuple):
     next_state: Tensor
 
 
-class MetaModel(nn.Module):
+class MetaModel(nn.Module, HistoryStates):
     """An adaptive model of dynamics, reward and, where asked, termination.
 
     The history state is the concatenation of the dynamics branch's and the reward branch's GRU
-    states; with ``history=False`` it has no columns, and this is MBPO's model.
+    states; with ``history=False`` it has no columns, and this is MBPO's model. Columns behind these
+    belong to others (``policies.MetaPolicy``) and are not looked at.
 
     Args:
         obs_dim: Width of observations, without the history columns.
@@ -79,8 +81,8 @@ class MetaModel(nn.Module):
         self.branch_dim, self.state_dim = branch, 2 * branch
         self.obs_norm, self.delta_norm = Normalizer(obs_dim), Normalizer(obs_dim)
         self.reward_norm = Normalizer(1)
-        encoded = 2 * obs_dim + action_dim + 1
-        self.encoder = HistoryEncoder(2, encoded, embedding, branch) if history else None
+        self.encoded_dim, self.embedding = 2 * obs_dim + action_dim + 1, embedding
+        self.encoder = HistoryEncoder(2, self.encoded_dim, embedding, branch) if history else None
         self.dynamics = GaussianEnsemble(
             ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden, beta=1.0
         )
@@ -95,7 +97,8 @@ class MetaModel(nn.Module):
         """What policy and critics see of a history: standardised observation and state."""
         return torch.cat([self.obs_norm(obs), state], -1)
 
-    def _encoded(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+    def encoded(self, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor) -> Tensor:
+        """What encoders see of transitions, shape (..., 2 * obs_dim + action_dim + 1)."""
         reward = self.reward_norm(reward[..., None])
         delta = self.delta_norm(next_obs - obs)
         return torch.cat([self.obs_norm(obs), action, reward, delta], -1)
@@ -109,10 +112,11 @@ class MetaModel(nn.Module):
     def step_state(
         self, state: Tensor, obs: Tensor, action: Tensor, reward: Tensor, next_obs: Tensor
     ) -> Tensor:
-        """The history state after one more transition, shape (n, state_dim)."""
+        """See ``HistoryStates.step_state``."""
+        state = state[:, : self.state_dim]
         if self.encoder is None:
             return state
-        return self.encoder.step(self._encoded(obs, action, reward, next_obs), state)
+        return self.encoder.step(self.encoded(obs, action, reward, next_obs), state)
 
     def window_states(self, window: RealTransitions) -> Tensor:
         """History states at each step of windows, shape (length, n, state_dim), with gradient.
@@ -121,8 +125,8 @@ class MetaModel(nn.Module):
         """
         if self.encoder is None:
             return window.state
-        inputs = self._encoded(window.obs, window.action, window.reward, window.next_obs)[:-1]
-        start = window.state[0]
+        inputs = self.encoded(window.obs, window.action, window.reward, window.next_obs)[:-1]
+        start = window.state[0, :, : self.state_dim]
         return torch.cat([start[None], self.encoder(inputs, start)])
 
     def dynamics_inputs(self, obs: Tensor, state: Tensor, action: Tensor) -> Tensor:
@@ -132,7 +136,7 @@ class MetaModel(nn.Module):
     def reward_inputs(self, obs: Tensor, state: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
         """What the reward heads see; their targets are ``reward_norm`` of r."""
         pair = [self.obs_norm(obs), action, self.obs_norm(next_obs)]
-        return torch.cat([*pair, state[..., self.branch_dim :]], -1)
+        return torch.cat([*pair, state[..., self.branch_dim : self.state_dim]], -1)
 
     def loss(self, data: RealTransitions, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Losses of dynamics, reward and termination on each member's own rows.
@@ -172,29 +176,6 @@ class MetaModel(nn.Module):
         next_state = self.step_state(state, obs, action, reward, next_obs)
         return Imagined(next_obs, reward, terminated, next_state)
 
-    @torch.no_grad()
-    def carry_states(self, replay: SequenceReplay) -> None:
-        """Take the newest transitions into their history states."""
-        last = replay.last
-        new = self.step_state(last.state, last.obs, last.action, last.reward, last.next_obs)
-        replay.set_last_next_state(new)
-
-    @torch.no_grad()
-    def refresh_states(self, replay: SequenceReplay) -> None:
-        """Recompute the history state of every stored step, all sequences side by side."""
-        if self.encoder is None:
-            return
-        sequences = replay.sequences()
-        state = torch.zeros(sequences.rows.shape[1], self.state_dim)
-        states, next_states = [], []
-        for rows, cut in zip(sequences.rows, sequences.cut, strict=True):
-            data = replay.take(rows)
-            states.append(state)
-            new = self.step_state(state, data.obs, data.action, data.reward, data.next_obs)
-            state = torch.where(cut[:, None], state, new)
-            next_states.append(state)
-        replay.set_states(sequences, torch.stack(states), torch.stack(next_states))
-
 
 class MetaModelTrainer:
     """Maximum likelihood on windows of real histories.
@@ -211,6 +192,8 @@ class MetaModelTrainer:
         windows: Windows per gradient step.
         length: Steps of a window.
         rows: Rows that each member learns from in a gradient step.
+        memory: Whose history states D_env stores, the model's being the first columns; the model's
+            alone by default.
     """
 
     def __init__(
@@ -221,8 +204,10 @@ class MetaModelTrainer:
         windows: int,
         length: int,
         rows: int,
+        memory: HistoryStates | None = None,
     ) -> None:
         self.model, self.windows, self.length, self.rows = model, windows, length, rows
+        self.memory = memory or model
         self.optimizer = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
@@ -244,9 +229,9 @@ class MetaModelTrainer:
         losses = []
         for step in range(n_steps):
             if step % refresh_every == 0:
-                self.model.refresh_states(replay)
+                self.memory.refresh_states(replay)
             losses.append(self._gradient_step(replay))
-        self.model.refresh_states(replay)
+        self.memory.refresh_states(replay)
         dynamics, reward, termination = torch.stack(losses[-50:]).mean(0).tolist()
         n = self.model.dynamics.n
         return {

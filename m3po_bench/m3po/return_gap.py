@@ -91,12 +91,12 @@ def _imagined_rewards(
     termination: TerminationFunction | None,
 ) -> Tensor:
     """Rewards of the 1st to the last step of rollouts, 0 after an end; (length, *starts)."""
-    model, starts = policy.meta_model, obs.shape[:-1]
+    starts = obs.shape[:-1]
     obs, state = obs.flatten(0, -2), state.flatten(0, -2)
     alive, rewards = torch.ones(len(obs)), []
     for _ in range(length):
-        action = policy.actor.act(model.features(obs, state), deterministic=True)
-        step = model.imagine(obs, state, action)
+        action = policy.actor.act(policy.features(obs, state), deterministic=True)
+        step = policy.imagine(obs, state, action)
         rewards.append(torch.where(alive > 0, step.reward, 0.0))
         if termination is not None:
             alive = alive * ~termination(obs, action, step.next_obs)

@@ -86,3 +86,32 @@ def test_steps_between_inner_episodes_are_never_learnt_from() -> None:
     crossing = (window.obs[0, :, 1] % 10 < 4)[None] & (window.obs[..., 1] % 10 > 4)
     assert not (valid & crossing).any()
     assert replay.n_sequences == 4
+
+
+def test_windows_to_learn_from_cover_early_and_late_steps_alike() -> None:
+    torch.manual_seed(0)
+    replay = filled(100, n_envs=2, episode=20)
+    window, learn = replay.windows_to_learn_from(8000, 8, 3)
+    time = window.obs[..., 1]
+    # What is learnt from is one piece of one episode, with the burn-in before it.
+    both = learn[1:] & learn[:-1]
+    assert ((time[1:] - time[:-1])[both] == 1).all()
+    assert (window.sequence == window.sequence[0])[learn].all()
+    assert (learn.any(0)).all()
+    assert torch.equal(learn[0], learn[0] & (time[0] % 20 == 0))  # no burn-in: memory begins
+    assert learn[3:].any(0).all()
+    counts = torch.bincount((time[learn] % 20).long(), minlength=20).float()
+    assert float(counts.min()) > 0.4 * float(counts.median())
+    assert float(counts[0]) > 0.7 * float(counts.median())
+
+
+def test_windows_to_learn_from_stop_at_cuts_and_in_a_ring() -> None:
+    torch.manual_seed(0)
+    replay = filled(3000, episode=10, cut_every=5, max_steps=1500)
+    window, learn = replay.windows_to_learn_from(2000, 8, 3)
+    time = window.obs[..., 1]
+    assert time[learn].min() == 1500
+    assert time[learn].max() == 2998 + 1
+    assert not (time[learn] % 10 == 4).any()
+    side = torch.div(time, 5, rounding_mode="floor")
+    assert (side == side[0])[learn].all()

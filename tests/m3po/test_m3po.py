@@ -116,6 +116,7 @@ def test_full_rollouts_start_where_episodes_do_and_last_as_long() -> None:
     model = tiny(env, rollout_length="full", rollout_every=50).learn(60)
     n = 50 * model.rollouts_per_step // 25
     assert len(model.imagined) == n * 25
+    assert model.imagined._data is not None
     data = model.imagined._data.features[:n]
     assert not data[:, model.policy.meta_model.obs_dim :].any()  # empty histories
     first = model.replay_buffer.sample_first(200).obs

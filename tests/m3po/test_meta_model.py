@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
 import torch
 
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
-from m3po_bench.common.soft_actor_critic import Actor
+from m3po_bench.common.soft_actor_critic import Actor, Transitions
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch
 from m3po_bench.m3po.meta_model import MetaModel, MetaModelTrainer
 
@@ -114,17 +119,37 @@ def test_reward_and_dynamics_do_not_share_gradients() -> None:
 def test_rollouts_carry_states_and_stop_where_episodes_end() -> None:
     model, replay = fitted(history=True, steps=20)
     actor = Actor(1 + model.state_dim, 1, (8,))
-    imagined = ImaginedReplay(1000, 1 + model.state_dim, 1)
+    policy: Any = SimpleNamespace(actor=actor, features=model.features, imagine=model.imagine)
     starts = replay.sample(50)
-    branch(model, actor, starts, 3, imagined, lambda o, a, n: torch.zeros(len(o)))
-    assert len(imagined) == 150
-    data = imagined.sample(2000)
-    follows = (data.next_features[:, None] == imagined._data.features[None, 50:150]).all(-1).any(1)
-    assert 0.55 < float(follows.float().mean()) < 0.78  # two of three steps have a successor
-    imagined.clear()
-    branch(model, actor, starts, 3, imagined, lambda o, a, n: torch.ones(len(o)))
-    assert len(imagined) == 50
-    assert imagined.sample(100).not_terminated.sum() == 0
+    steps = list(branch(policy, starts, 3, lambda o, a, n: (n[:, 0] > 0.0) & (n[:, 0] < 0.1)))
+    assert len(steps) == 3
+    torch.testing.assert_close(steps[0].state, starts.state)
+    for step, following in pairwise(steps):
+        goes_on = step.not_terminated > 0.5
+        assert 0 < int(goes_on.sum()) < len(goes_on)
+        for now, later in (
+            (step.rows, following.rows),
+            (step.next_obs, following.obs),
+            (step.next_state, following.state),
+        ):
+            torch.testing.assert_close(now[goes_on], later)
+    (only,) = branch(policy, starts, 3, lambda o, a, n: torch.ones(len(o)))
+    assert only.not_terminated.sum() == 0
+
+
+def test_the_newest_are_kept() -> None:
+    kept = ImaginedReplay(Transitions, 5)
+    with pytest.raises(ValueError, match="empty"):
+        kept.sample(1)
+    for first in (0.0, 3.0, 6.0):
+        values = first + torch.arange(3.0)
+        kept.add(Transitions(values[:, None], values[:, None], values, values[:, None], values))
+    assert len(kept) == 5
+    sample = kept.sample(200)
+    assert sorted(set(sample.reward.tolist())) == [4.0, 5.0, 6.0, 7.0, 8.0]
+    assert torch.equal(sample.features[:, 0], sample.reward)
+    kept.clear()
+    assert len(kept) == 0
 
 
 def test_learns_when_episodes_end() -> None:

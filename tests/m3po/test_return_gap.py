@@ -33,6 +33,8 @@ def one_step_right(model: MetaModel) -> Any:
     """A policy that always answers 1."""
     return SimpleNamespace(
         meta_model=model,
+        features=model.features,
+        imagine=model.imagine,
         actor=SimpleNamespace(act=lambda features, deterministic: torch.ones(len(features), 1)),
     )
 
