@@ -103,7 +103,8 @@ class HalfCheetahVelocityEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[mi
     ## Does it reward adaptation?
     It could: no single speed earns more than about -150 (targets of 0 to 3 m/s, 200 steps), while
     to follow the target would earn near 0. But not at this budget: after 100,000 steps memoryless
-    SAC runs at 1.6 m/s whatever is wanted, and who is told creeps at up to 0.35 m/s (one seed each).
+    SAC runs at 1.6 m/s whatever is wanted, and who is told creeps at up to 0.35 m/s (one seed
+    each).
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:
