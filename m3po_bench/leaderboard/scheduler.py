@@ -19,6 +19,9 @@ from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
 from m3po_bench.leaderboard.supervision import POLL_SECONDS
 
+_NEWS_SECONDS = 0.2
+"""How often runs are asked how far they are: more seldom than whether they have ended."""
+
 _LOOK_SECONDS = 1.0
 """How often it is looked whether runs that others make have ended."""
 
@@ -147,9 +150,12 @@ def run_all(
                 batch.start()
                 running = len(batch.handles)
                 batch.look_after()
-                display.update(state)
-                if len(batch.handles) == running:  # else a slot is free at once
-                    time.sleep(POLL_SECONDS)
+                if len(batch.handles) < running:
+                    continue  # a slot is free at once
+                if batch.hear_news():
+                    display.update(state)
+                time.sleep(POLL_SECONDS)
+            display.update(state)
         finally:
             for handle in batch.handles:
                 handle.stop()
@@ -168,6 +174,7 @@ class _Batch:
     handles: list[Handle] = field(default_factory=list)
     _seen_elsewhere: set[str] = field(default_factory=set)
     _next_look: float = 0.0
+    _next_news: float = 0.0
 
     def start(self) -> None:
         """Fill free slots with waiting runs that nobody else makes."""
@@ -198,10 +205,6 @@ class _Batch:
         for handle in self.handles:
             spec, outcome = handle.spec, handle.poll()
             if outcome is None:
-                step, value = _progress(self.store.folder(spec) / PROGRESS)
-                self.state.running[spec.run_id] = step
-                if math.isfinite(value):
-                    self.state.returns[spec.run_id] = value
                 going.append(handle)
             elif outcome.kind == "busy":
                 del self.state.running[spec.run_id]
@@ -213,6 +216,18 @@ class _Batch:
                 else:
                     self._failed(spec, outcome.reason)
         self.handles = going
+
+    def hear_news(self) -> bool:
+        """Note how far runs are, if it is time; False if it is not."""
+        if time.monotonic() < self._next_news:
+            return False
+        self._next_news = time.monotonic() + _NEWS_SECONDS
+        for run_id in self.state.running:
+            step, value = _progress(self.store.root / run_id / PROGRESS)
+            self.state.running[run_id] = step
+            if math.isfinite(value):
+                self.state.returns[run_id] = value
+        return True
 
     def _failed(self, spec: RunSpec, reason: str) -> None:
         path = self.store.folder(spec) / ERROR

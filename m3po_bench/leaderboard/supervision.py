@@ -25,7 +25,7 @@ from m3po_bench.leaderboard.store import ERROR, LOG, PROGRESS, Store, write_atom
 DISK_FULL = os.EX_IOERR
 """Exit status of a run's process that could not write."""
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 _THREADS = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "VECLIB_MAXIMUM")
 _PATIENCE = 3.0
 
