@@ -25,6 +25,7 @@ from torch import Tensor
 
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
+from m3po_bench.common.warm_start import WarmStart
 from m3po_bench.wrappers import FIRST_STEP, ObservationLayout, check_flat, layout_of
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
@@ -78,6 +79,7 @@ class MetaAlgorithm(BaseAlgorithm):
         env: Gymnasium env, SB3 VecEnv or registered id; None only while loading.
         learning_rate: Of the policy's optimisers.
         learning_starts: Env steps with uniformly random actions before the policy acts.
+        warm_start_correlation: Of such an action with the next one; see ``warm_start.WarmStart``.
         policy_kwargs: Passed to the policy.
         stats_window_size: Episodes over which ``rollout/ep_rew_mean`` is averaged.
         tensorboard_log: Folder for TensorBoard, or None.
@@ -106,6 +108,7 @@ class MetaAlgorithm(BaseAlgorithm):
         seed: int | None = None,
         device: str = "cpu",
         _init_setup_model: bool = True,
+        warm_start_correlation: float = 0.0,
     ) -> None:
         if str(device) not in ("cpu", "auto"):
             raise ValueError(
@@ -127,7 +130,14 @@ class MetaAlgorithm(BaseAlgorithm):
         )
         if learning_starts < 0:
             raise ValueError(f"learning_starts={learning_starts}: expected at least 0")
+        if not 0.0 <= warm_start_correlation < 1.0:
+            raise ValueError(
+                f"warm_start_correlation={warm_start_correlation!r}: "
+                "expected at least 0 and less than 1"
+            )
         self.learning_starts = learning_starts
+        self.warm_start_correlation = warm_start_correlation
+        self._warm_start: WarmStart | None = None
         self._agent_state: AgentState | None = None
         if self.env is not None:
             self.layout = layout_of(self.env)
@@ -233,7 +243,7 @@ class MetaAlgorithm(BaseAlgorithm):
         self.set_random_seed(seed)
         self._last_obs = cast(Array, self.env.reset())
         self._last_episode_starts = np.ones(self.n_envs, dtype=bool)
-        self._agent_state = None
+        self._agent_state = self._warm_start = None
 
     def _training_state(self) -> dict[str, Any]:
         """Tensors and plain values, beside parameters, that decide how training goes on."""
@@ -251,7 +261,7 @@ class MetaAlgorithm(BaseAlgorithm):
         assert starts is not None
         env_action = self._act(obs, starts)
         if self.num_timesteps < self.learning_starts:
-            env_action = np.stack([self.action_space.sample() for _ in range(self.n_envs)])
+            env_action = self._warm_start_actions()
         new_obs, rewards, dones, infos = self.env.step(env_action)
         self.num_timesteps += self.n_envs
         self._store(self._vec_step(obs, env_action, new_obs, rewards, dones, starts, infos))
@@ -265,6 +275,13 @@ class MetaAlgorithm(BaseAlgorithm):
             if log_interval is not None and self._episode_num % log_interval == 0:
                 self.dump_logs()
         return True
+
+    def _warm_start_actions(self) -> Array:
+        if self._warm_start is None:
+            assert isinstance(self.action_space, spaces.Box)
+            correlation = self.warm_start_correlation
+            self._warm_start = WarmStart(self.action_space, self.n_envs, correlation)
+        return self._warm_start.draw()
 
     def _act(self, obs: Array, starts: Array) -> Array:
         """Actions to collect with, in the env's range; ``predict``'s samples unless overridden."""
@@ -319,4 +336,4 @@ class MetaAlgorithm(BaseAlgorithm):
         self.logger.dump(step=self.num_timesteps)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_agent_state", "checkpoint_due"]
+        return [*super()._excluded_save_params(), "_agent_state", "_warm_start", "checkpoint_due"]

@@ -11,8 +11,8 @@ from torch import Tensor
 from m3po_bench.common.sequence_replay import RealTransitions
 from m3po_bench.common.soft_actor_critic import Transitions
 from m3po_bench.m3po.policies import MetaPolicy
+from m3po_bench.m3po.termination import TerminationFunction
 
-TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 Rows = TypeVar("Rows", bound=tuple[Tensor, ...])
 
 

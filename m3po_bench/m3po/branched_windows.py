@@ -16,9 +16,10 @@ from torch import Tensor
 from m3po_bench.common.encoders import HistoryEncoder
 from m3po_bench.common.sequence_replay import RealTransitions
 from m3po_bench.common.soft_actor_critic import Transitions
-from m3po_bench.m3po.branched_rollouts import TerminationFunction, branch
+from m3po_bench.m3po.branched_rollouts import branch
 from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.recurrent import RecurrentActor, RecurrentCritics
+from m3po_bench.m3po.termination import TerminationFunction
 
 
 class Tails(NamedTuple):

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from m3po_bench.m3po.branched_rollouts import TerminationFunction
 from m3po_bench.m3po.meta_model import MetaModel
 from m3po_bench.m3po.played import HORIZONS, Played, recall
 from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.return_gap import model_error, return_gaps
+from m3po_bench.m3po.termination import TerminationFunction
 
 AGES = ((0, 0), (1, 2), (3, 5), (6, 11), (12, 24), (25, 10**9))
 """Transitions seen since a change of the task, or since the start; first and last of each bin."""

@@ -51,6 +51,7 @@ from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.ramp import Ramp
+from m3po_bench.m3po.termination import TerminationFunction, offers_termination, termination_of
 
 _COUNTS = (
     "buffer_size", "batch_size", "actor_every", "rollouts_per_step", "rollout_every",
@@ -96,6 +97,7 @@ class M3PO(MetaAlgorithm):
         model_windows: Windows per gradient step of a fit.
         model_window_length: Env steps of a window.
         model_rows: Transitions each member learns from in a gradient step.
+        warm_start_correlation: Of one random action with the next, 0 for independent ones.
         policy_kwargs: See ``MetaPolicy`` and ``MetaModel``.
         stats_window_size: See ``MetaAlgorithm``.
         tensorboard_log: See ``MetaAlgorithm``.
@@ -142,6 +144,7 @@ class M3PO(MetaAlgorithm):
         model_windows: int = 16,
         model_window_length: int = 40,
         model_rows: int = 192,
+        warm_start_correlation: float = 0.0,
         policy_kwargs: dict[str, Any] | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -166,7 +169,7 @@ class M3PO(MetaAlgorithm):
         self._check_arguments()
         super().__init__(
             policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, device, _init_setup_model,
+            tensorboard_log, verbose, seed, device, _init_setup_model, warm_start_correlation,
         )  # fmt: skip
 
     def _check_arguments(self) -> None:
@@ -203,7 +206,8 @@ class M3PO(MetaAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if not hasattr(self, "termination_from_env"):  # a loaded agent knows already
-            self.termination_from_env = self._offers_termination()
+            env = self.env
+            self.termination_from_env = env is not None and offers_termination(env)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space,
             self.action_space,
@@ -274,7 +278,7 @@ class M3PO(MetaAlgorithm):
 
     def _branch_meta_rollouts(self) -> None:
         n, replay = self.rollouts_per_step * self.rollout_every, self.replay_buffer
-        policy, ends = self.policy, self._terminated if self.termination_from_env else None
+        policy, ends = self.policy, self._termination()
         self._next_rollouts = self.num_timesteps + self.rollout_every
         length = int(self._length_ramp.at(self.num_timesteps))
         if self._separate:
@@ -309,8 +313,6 @@ class M3PO(MetaAlgorithm):
         if n_real == 0:
             return self.imagined.sample(self.batch_size)
         real = self._real_batch(n_real)
-        if n_real == self.batch_size:
-            return real
         return concatenate(self.imagined.sample(self.batch_size - n_real), real)
 
     def _real_batch(self, n: int) -> Transitions:
@@ -366,26 +368,15 @@ class M3PO(MetaAlgorithm):
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""
-        knows_ends = self.termination_from_env and self.env is not None
-        found = diagnose(
-            self.policy, episodes, self.gamma, self._terminated if knows_ends else None
-        )
+        found = diagnose(self.policy, episodes, self.gamma, self._termination())
         length = float(int(self._length_ramp.at(self.num_timesteps)))
         trained = found["gap/horizon"] if self._full_rollouts else length
         return found | {"gap/rollout_length": trained}
 
-    def _offers_termination(self) -> bool:
-        if self.env is None:
-            return False
-        try:
-            return bool(self.env.env_method("has_wrapper_attr", "terminated", indices=0)[0])
-        except AttributeError:
-            return False
-
-    def _terminated(self, obs: Tensor, action: Tensor, next_obs: Tensor) -> Tensor:
-        assert self.env is not None
-        arrays = (obs.double().numpy(), action.double().numpy(), next_obs.double().numpy())
-        return torch.as_tensor(self.env.env_method("terminated", *arrays, indices=0)[0])
+    def _termination(self) -> TerminationFunction | None:
+        """The env's own, if it has one: a loaded agent may have no env."""
+        env = self.env if self.termination_from_env else None
+        return None if env is None else termination_of(env)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "replay_buffer", "imagined", "windows"]

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from m3po_bench.m3po.branched_rollouts import TerminationFunction
 from m3po_bench.m3po.meta_model import MetaModel
 from m3po_bench.m3po.played import HORIZONS, Played
 from m3po_bench.m3po.policies import MetaPolicy
+from m3po_bench.m3po.termination import TerminationFunction
 
 _EPISODES = 10
 _COPIES = 8

@@ -14,6 +14,7 @@ from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.leaderboard.store import EVALUATION, Store
 from m3po_envs import ENTRY_POINTS
+from m3po_envs.splits import load_episodes
 
 RESULTS = Path(__file__).parents[2] / "results"
 SUITES = sorted(path.parent.name for path in RESULTS.glob("*/suite.json"))
@@ -63,3 +64,25 @@ def test_a_card_says_what_was_measured_and_nothing_else(env_id: str) -> None:
     }
     assert shown == _measured(env_id)
     assert shown
+
+
+def test_the_returns_by_direction_are_those_of_the_rows() -> None:
+    ways = {-1.0: "backwards", 1.0: "forwards"}
+    episodes = load_episodes("M3PO/HalfCheetahFwdBwd-v0", TEST)
+    way = pd.Series([ways[float(episode.task[0])] for episode in episodes])
+    expected = set()
+    for folder, record in Store(RESULTS / "cheetah").finished():
+        if (record["agent"], record["schedule"]) != ("M3PO", "episodic"):
+            continue
+        rows = pd.read_csv(folder / EVALUATION)
+        rows = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
+        last = rows["step"].max()
+        for name in ways.values():
+            of = rows[(rows["episode"].map(way) == name)]
+            of = of[(of["episode"] < 10) | (of["step"] == last)]
+            cells = of.groupby("step")["return"].mean()[[2000, 4000, 6000, 8000, last]]
+            returns = " | ".join(f"{value:.0f}" for value in cells)
+            expected.add(f"| seed {record['seed']}, {name} | {returns} |")
+    page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
+    assert expected == set(re.findall(r"^\| seed .*wards \|.*\|$", page, re.MULTILINE))
+    assert expected
