@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
-from m3po_bench.common.networks import StackedLinear
+from m3po_bench.common.networks import StackedLinear, silu_
 
 
 class HistoryEncoder(nn.Module):
@@ -43,7 +42,7 @@ class HistoryEncoder(nn.Module):
         """(rows, in_features) to (n_branches, rows, embedding)."""
         x = inputs.expand(self.n_branches, *inputs.shape)
         for layer in self.embed:
-            x = F.silu(layer(x))
+            x = silu_(layer(x))
         return x
 
     def forward(self, inputs: Tensor, state: Tensor) -> Tensor:

@@ -30,6 +30,15 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+def silu_(x: Tensor) -> Tensor:
+    """SiLU, overwriting ``x`` unless a gradient needs it.
+
+    Large fresh tensors cost more in page faults than in arithmetic, and planners and meta-rollouts
+    pass through here all the time. The gradient of ReLU needs its output alone, so ``F.relu_`` does.
+    """
+    return F.silu(x, inplace=not x.requires_grad)
+
+
 class StackedMLP(nn.Module):
     """``n`` independent multi-layer perceptrons.
 
@@ -56,8 +65,7 @@ class StackedMLP(nn.Module):
         self.n = n
         widths = [in_features, *hidden, out_features]
         self.layers = nn.ModuleList(StackedLinear(n, a, b) for a, b in pairwise(widths))
-        # In place where a gradient needs the output alone: planners pass through here all the time.
-        self._activation = {"relu": F.relu_, "silu": F.silu}[activation]
+        self._activation = {"relu": F.relu_, "silu": silu_}[activation]
         self._layer_norm = layer_norm
 
     def forward(self, x: Tensor) -> Tensor:
