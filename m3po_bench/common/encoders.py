@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from m3po_bench.common.networks import StackedLinear, silu_
 
@@ -38,24 +39,27 @@ class HistoryEncoder(nn.Module):
         self.from_input = StackedLinear(n_branches, embedding, 3 * branch_dim)
         self.from_state = StackedLinear(n_branches, branch_dim, 3 * branch_dim)
 
-    def _embedded(self, inputs: Tensor) -> Tensor:
+    def _embedded(self, inputs: Tensor, dropout: float = 0.0) -> Tensor:
         """(rows, in_features) to (n_branches, rows, embedding)."""
         x = inputs.expand(self.n_branches, *inputs.shape)
         for layer in self.embed:
             x = silu_(layer(x))
+            if dropout > 0.0:
+                x = F.dropout(x, dropout)
         return x
 
-    def forward(self, inputs: Tensor, state: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, state: Tensor, dropout: float = 0.0) -> Tensor:
         """States after each step.
 
         Args:
             inputs: Transitions, shape (length, n, in_features).
             state: State before the first of them, shape (n, state_dim).
+            dropout: Share of the MLPs' units that are silenced at each step.
 
         Returns:
             Shape (length, n, state_dim).
         """
-        embedded = self._embedded(inputs.flatten(0, 1)).transpose(0, 1)
+        embedded = self._embedded(inputs.flatten(0, 1), dropout).transpose(0, 1)
         weights = [
             _block_diagonal(self.from_input.weight),
             _block_diagonal(self.from_state.weight),

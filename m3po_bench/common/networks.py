@@ -34,7 +34,7 @@ def silu_(x: Tensor) -> Tensor:
     """SiLU, overwriting ``x`` unless a gradient needs it.
 
     Large fresh tensors cost more in page faults than in arithmetic, and planners and meta-rollouts
-    pass through here all the time. The gradient of ReLU needs its output alone, so ``F.relu_`` does.
+    pass through here all the time. The gradient of ReLU needs only its output: ``F.relu_`` will do.
     """
     return F.silu(x, inplace=not x.requires_grad)
 

@@ -7,7 +7,7 @@ Three choices decide whether it learns the task at all:
 * The reward head sees o' as well (in a rollout: the o' just sampled), p(r | o, a, o', h): what a
   step was worth is mostly a matter of where it led.
 * Likelihoods are weighted by a power of the variance, lest a hidden parameter's effect pass for
-  noise: the dynamics' by the variance itself, the reward's by its square root, because the few
+  noise: the dynamics' by the variance itself by default, the reward's by its root, because the few
   rewards that no history foretells, those right at a change of task, must not be all that the
   reward's encoder learns from (``common.dynamics``).
 """
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from m3po_bench.common.arguments import check_shares
 from m3po_bench.common.dynamics import GaussianEnsemble
 from m3po_bench.common.encoders import HistoryEncoder
 from m3po_bench.common.networks import Normalizer, StackedMLP
@@ -61,6 +62,14 @@ class MetaModel(nn.Module, HistoryStates):
         reward_hidden: Hidden widths of the reward heads.
         history: Whether the model is adaptive.
         learn_termination: Whether to learn when episodes end.
+        dynamics_beta: Power of the variance that weighs the dynamics' likelihood, from 0 (plain
+            likelihood) to 1; see ``GaussianEnsemble.loss``.
+        encoder_dropout: Share of the encoder's MLP units silenced while the model is fitted.
+        memory_dropout: Share of the windows of a fit that begin with an empty memory instead of the
+            stored one, so that the task has to be told from few steps.
+
+    Raises:
+        ValueError: If one of the last three is not from 0 to 1.
     """
 
     def __init__(
@@ -74,8 +83,17 @@ class MetaModel(nn.Module, HistoryStates):
         reward_hidden: Sequence[int] = (128, 128),
         history: bool = True,
         learn_termination: bool = False,
+        dynamics_beta: float = 1.0,
+        encoder_dropout: float = 0.0,
+        memory_dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        check_shares(
+            dynamics_beta=dynamics_beta,
+            encoder_dropout=encoder_dropout,
+            memory_dropout=memory_dropout,
+        )
+        self.encoder_dropout, self.memory_dropout = encoder_dropout, memory_dropout
         self.obs_dim, self.action_dim = obs_dim, action_dim
         branch = state_dim if history else 0
         self.branch_dim, self.state_dim = branch, 2 * branch
@@ -84,7 +102,7 @@ class MetaModel(nn.Module, HistoryStates):
         self.encoded_dim, self.embedding = 2 * obs_dim + action_dim + 1, embedding
         self.encoder = HistoryEncoder(2, self.encoded_dim, embedding, branch) if history else None
         self.dynamics = GaussianEnsemble(
-            ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden, beta=1.0
+            ensemble_size, obs_dim + action_dim + branch, obs_dim, hidden, dynamics_beta
         )
         self.reward = GaussianEnsemble(
             ensemble_size, 2 * obs_dim + action_dim + branch, 1, reward_hidden, beta=0.5
@@ -121,13 +139,15 @@ class MetaModel(nn.Module, HistoryStates):
     def window_states(self, window: RealTransitions) -> Tensor:
         """History states at each step of windows, shape (length, n, state_dim), with gradient.
 
-        The first is the stored one; the others follow from it.
+        The first is the stored one, or empty in ``memory_dropout`` of them; the others follow.
         """
         if self.encoder is None:
             return window.state
         inputs = self.encoded(window.obs, window.action, window.reward, window.next_obs)[:-1]
         start = window.state[0, :, : self.state_dim]
-        return torch.cat([start[None], self.encoder(inputs, start)])
+        if self.memory_dropout > 0.0:
+            start = start * (torch.rand(len(start), 1) >= self.memory_dropout)
+        return torch.cat([start[None], self.encoder(inputs, start, self.encoder_dropout)])
 
     def dynamics_inputs(self, obs: Tensor, state: Tensor, action: Tensor) -> Tensor:
         """What the dynamics heads see; their targets are ``delta_norm`` of o' - o."""

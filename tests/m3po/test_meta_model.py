@@ -171,3 +171,48 @@ def test_learns_when_episodes_end() -> None:
     ends = model.imagine(obs, torch.zeros(2, 16), torch.zeros(2, 1)).terminated
     assert ends[0] < 0.1
     assert ends[1] > 0.9
+
+
+def test_memory_dropout_begins_a_share_of_the_windows_of_a_fit_without_memory() -> None:
+    torch.manual_seed(0)
+    window, _ = two_task_data().windows(400, 5)
+    stored = torch.rand_like(window.state) + 0.1
+    window = window._replace(state=stored)
+
+    def first_states(share: float) -> torch.Tensor:
+        model = MetaModel(1, 1, **SMALL, memory_dropout=share)  # type: ignore[arg-type]
+        return model.window_states(window)[0]
+
+    torch.testing.assert_close(first_states(0.0), stored[0])
+    assert not first_states(1.0).any()
+    some = first_states(0.25)
+    empty = ~some.any(-1)
+    torch.testing.assert_close(some[~empty], stored[0][~empty])
+    assert 0.15 < float(empty.float().mean()) < 0.35
+
+
+def test_encoder_dropout_is_for_fits_and_not_for_what_is_remembered() -> None:
+    torch.manual_seed(0)
+    replay = two_task_data()
+    window, _ = replay.windows(4, 5)
+    model = MetaModel(1, 1, **SMALL, encoder_dropout=0.5)  # type: ignore[arg-type]
+    one, other = model.window_states(window), model.window_states(window)
+    assert not torch.allclose(one, other)
+    model.refresh_states(replay)
+    remembered = replay.all.next_state.clone()
+    model.refresh_states(replay)
+    torch.testing.assert_close(replay.all.next_state, remembered)
+    step = [x[0] for x in (window.state, window.obs, window.action, window.reward, window.next_obs)]
+    torch.testing.assert_close(model.step_state(*step), model.step_state(*step))
+
+
+@pytest.mark.parametrize("name", ["dynamics_beta", "encoder_dropout", "memory_dropout"])
+def test_what_is_no_share_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"{name}=1.5: expected a share from 0 to 1"):
+        MetaModel(1, 1, **{name: 1.5})  # type: ignore[arg-type]
+
+
+def test_the_dynamics_weigh_errors_as_asked() -> None:
+    model = MetaModel(1, 1, **SMALL, dynamics_beta=0.0)  # type: ignore[arg-type]
+    assert (model.dynamics.beta, model.reward.beta) == (0.0, 0.5)
+    assert MetaModel(1, 1, **SMALL).dynamics.beta == 1.0  # type: ignore[arg-type]
