@@ -258,7 +258,10 @@ def test_published_agents_load(folder: Path) -> None:
     "folder", sorted(PUBLISHED.glob("*/*")), ids=lambda path: "-".join(path.parts[-2:])
 )
 def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
-    """The returns of its own seed; processors differ a little in what they compute."""
+    """The returns of its own seed; processors differ a little in what they compute.
+
+    Now and then an episode comes to a fork there, so two of ten may end otherwise.
+    """
     recipe = zoo.read_recipe(folder)
     place = f"{folder.parent.name}/{recipe.origin['name']}/seed{recipe.seed}/{RUN}"
     records = {path: read_json(path) or {} for path in RESULTS.glob(f"*/{place}")}
@@ -272,8 +275,9 @@ def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
     last = played[played["step"] == played["step"].max()].set_index("episode")["return"]
     envs = make_envs(recipe.env, zoo.env_kwargs(recipe))
     episodes = evaluate(zoo.load(folder), envs, range(10))
-    mean = sum(episode.total for episode in episodes) / 10
-    assert mean == pytest.approx(last.loc[:9].mean(), rel=0.02, abs=0.5)
+    earned = np.array([episode.total for episode in episodes])
+    published = last.loc[:9].to_numpy()
+    assert np.isclose(earned, published, rtol=0.02, atol=0.5).sum() >= 8, (earned, published)
 
 
 def test_agents_are_published() -> None:
