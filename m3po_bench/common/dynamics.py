@@ -70,8 +70,7 @@ class GaussianEnsemble(nn.Module):
         share = -(-batch // self.n)
         order = torch.randperm(batch, device=inputs.device)
         padded = torch.cat([order, order[: share * self.n - batch]])
-        mean, log_var = self(inputs[padded].view(self.n, share, -1))
+        mean, log_var = self(inputs.index_select(0, padded).view(self.n, share, -1))
         draw = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
         out = torch.empty(batch, self.out_features, device=inputs.device)
-        out[order] = draw.flatten(0, 1)[:batch]
-        return out
+        return out.index_copy_(0, order, draw.flatten(0, 1)[:batch])

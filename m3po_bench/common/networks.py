@@ -105,7 +105,7 @@ def mlp(in_features: int, hidden: Sequence[int], out_features: int) -> nn.Sequen
     layers: list[nn.Module] = []
     width = in_features
     for size in hidden:
-        layers += [nn.Linear(width, size), nn.ReLU()]
+        layers += [nn.Linear(width, size), nn.ReLU(inplace=True)]  # its gradient needs the output
         width = size
     return nn.Sequential(*layers, nn.Linear(width, out_features))
 

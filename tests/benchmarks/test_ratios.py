@@ -87,14 +87,13 @@ def layers_of(n: int, rows: int, *widths: int) -> list[tuple[int, int, int, int]
 
 
 @pytest.mark.parametrize("with_policy", [False, True])
-def test_imagined_steps_cost_at_most_thrice_their_products(
+def test_imagined_steps_cost_at_most_twice_their_products(
     agent: M3PO, ratio: Callable[..., float], benchmark: BenchmarkFixture, with_policy: bool
 ) -> None:
     """One round of rollouts, 10,000 rows: members, histories, and in D_model where the policy acts.
 
     Encoders, ensembles of 5 and actor have the default sizes; each row passes one member.
-    Between 1.5 and 2.1: the faster a processor multiplies, the more page faults of large tensors
-    count, and these depend on what the process has freed before.
+    The faster a processor multiplies, the more page faults of large tensors count.
     """
     policy, model, n = agent.policy, agent.policy.meta_model, 10_000
     starts, (obs, act, state) = agent.replay_buffer.sample(n), (17, 6, 32)
@@ -117,7 +116,7 @@ def test_imagined_steps_cost_at_most_thrice_their_products(
 
     found = ratio(ours, products(layers), rounds=12)
     benchmark.extra_info["steps_per_second"] = n * benchmark.extra_info["rounds_per_second"]
-    assert found < 3.0
+    assert found < 2.0
 
 
 def test_100_000_steps_of_a_cheetah_fit_into_2_gb() -> None:
