@@ -48,6 +48,7 @@ _M3PO_PRESETS: dict[str, dict[str, Any]] = {
         "learning_starts": 300,
         "gradient_steps": 3,
         "rollouts_per_step": 100,
+        "held_ratio": 0.0,
         "model_learning_rate": 2e-3,
         "model_first_fit": 800,
         "model_fit_steps": 120,
@@ -56,7 +57,8 @@ _M3PO_PRESETS: dict[str, dict[str, Any]] = {
         "model_rows": 96,
         "policy_kwargs": {
             "net_arch": [64, 64], "state_dim": 16, "embedding": 32, "ensemble_size": 3,
-            "hidden": [64, 64], "reward_hidden": [64, 64],
+            "hidden": [64, 64], "reward_hidden": [64, 64], "dynamics_beta": 1.0,
+            "encoder_dropout": 0.0, "memory_dropout": 0.0,
         },
     },
     "tiny": {

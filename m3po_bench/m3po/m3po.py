@@ -17,13 +17,14 @@ G policy updates on D_model            ``common.soft_actor_critic``
 encoders of policy and critics         the meta-model's; ``encoder="separate"``: ``recurrent``
 =====================================  =========================================================
 
-Known deviations. Unless ``encoder="separate"``, the policy does not have a recurrent network of
-its own: it sees the meta-model's history states, detached, so that an update is a plain
-feed-forward one; D_model therefore is emptied at each refit of the model. The reward is predicted
-from the sampled next observation, with an encoder and a likelihood of its own, and likelihoods are
-weighted by powers of the predicted variance (``common.dynamics``). Critics normalise their hidden
-layers and the actor is updated at every second update of the critics, to spend less time on an
-update.
+Known deviations. Unless ``encoder="separate"``, the policy does not have a recurrent network of its
+own: it sees the meta-model's history states, detached, so that an update is a plain feed-forward
+one; D_model therefore is emptied at each refit of the model. Rollouts are held by default
+(``held_ratio``): in the paper the history takes in what is imagined, and so it is with
+``held_ratio=0``. The reward is predicted from the sampled next observation, with an encoder and a
+likelihood of its own, and likelihoods are weighted by powers of the predicted variance
+(``common.dynamics``). Critics normalise their hidden layers and the actor is updated at every
+second update of the critics, to spend less time on an update.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.arguments import check_counts, check_shares
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
@@ -80,6 +81,9 @@ class M3PO(MetaAlgorithm):
             (start_epoch, end_epoch, first, last), in epochs of 1,000 env steps.
         rollout_length: Steps k of a branched meta-rollout, a ramp of k, or ``"full"``: rollouts of
             whole episodes from the first observations of real ones, without branching.
+        held_ratio: Share of the rollouts that leave the meta-model's history state as the real
+            history had it. In the others, in all with 0, it takes in what is imagined, as in the
+            paper. No full rollouts are held: they begin with nothing to hold.
         rollouts_per_step: Branched meta-rollouts M per env step; of full ones, so many that they
             make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
@@ -130,6 +134,7 @@ class M3PO(MetaAlgorithm):
         target_entropy: float | str = "auto",
         real_ratio: float | Sequence[float] = 0.05,
         rollout_length: int | Sequence[float] | str = 1,
+        held_ratio: float = 1.0,
         rollouts_per_step: int = 200,
         rollout_every: int = 50,
         history: bool = True,
@@ -140,7 +145,7 @@ class M3PO(MetaAlgorithm):
         model_weight_decay: float = 1e-4,
         model_fit_every: int = 250,
         model_first_fit: int = 1500,
-        model_fit_steps: int = 125,
+        model_fit_steps: int = 250,
         model_windows: int = 16,
         model_window_length: int = 40,
         model_rows: int = 192,
@@ -158,6 +163,7 @@ class M3PO(MetaAlgorithm):
         self.actor_every = actor_every
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.real_ratio, self.rollout_length = real_ratio, rollout_length
+        self.held_ratio = held_ratio
         self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
         self.history, self.encoder = history, encoder
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
@@ -174,6 +180,7 @@ class M3PO(MetaAlgorithm):
 
     def _check_arguments(self) -> None:
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
+        check_shares(held_ratio=self.held_ratio)
         real = self._real_ramp = Ramp.parse("real_ratio", self.real_ratio)
         if not (0.0 <= real.first <= 1.0 and 0.0 <= real.last <= 1.0):
             raise ValueError(f"real_ratio={self.real_ratio!r}: expected shares from 0 to 1")
@@ -286,14 +293,16 @@ class M3PO(MetaAlgorithm):
                 self._n_windows(n), self.policy_window_length, self.policy_burn_in
             )
             longest = int(self._length_ramp.largest)
-            self.windows.add(branch_windows(policy, window, learn, length, longest, ends))
+            held = self.held_ratio
+            self.windows.add(branch_windows(policy, window, learn, length, longest, ends, held))
             return
         if self._full_rollouts:
             length = replay.longest_sequence
             starts = replay.sample_first(max(1, n // length))
         else:
             starts = replay.sample(n)
-        for step in branch(policy, starts, length, ends):
+        held = 0.0 if self._full_rollouts else self.held_ratio
+        for step in branch(policy, starts, length, ends, held):
             self.imagined.add(step.transitions(policy))
 
     def _n_windows(self, n_histories: float) -> int:

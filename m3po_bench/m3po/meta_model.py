@@ -6,10 +6,11 @@ Three choices decide whether it learns the task at all:
   the many observation terms swamp the one reward term, and the reward is never learnt.
 * The reward head sees o' as well (in a rollout: the o' just sampled), p(r | o, a, o', h): what a
   step was worth is mostly a matter of where it led.
-* Likelihoods are weighted by a power of the variance, lest a hidden parameter's effect pass for
-  noise: the dynamics' by the variance itself by default, the reward's by its root, because the few
-  rewards that no history foretells, those right at a change of task, must not be all that the
-  reward's encoder learns from (``common.dynamics``).
+* The reward's likelihood is weighted by the root of the variance (``common.dynamics``): unweighted,
+  a hidden task's effect may pass for noise; weighted by the variance itself, the few rewards that
+  no history foretells, those right at a change of task, are most of what its encoder learns from.
+  The dynamics' is not weighted by default, lest their smallest errors, which a policy finds and
+  exploits, be neglected.
 """
 
 from __future__ import annotations
@@ -83,9 +84,9 @@ class MetaModel(nn.Module, HistoryStates):
         reward_hidden: Sequence[int] = (128, 128),
         history: bool = True,
         learn_termination: bool = False,
-        dynamics_beta: float = 1.0,
-        encoder_dropout: float = 0.0,
-        memory_dropout: float = 0.0,
+        dynamics_beta: float = 0.0,
+        encoder_dropout: float = 0.3,
+        memory_dropout: float = 0.5,
     ) -> None:
         super().__init__()
         check_shares(

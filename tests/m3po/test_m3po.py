@@ -16,6 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 
 from m3po_bench import M3PO, make_agent
 from m3po_bench.m3po import m3po
+from m3po_bench.m3po.branched_rollouts import branch
 from m3po_bench.registry import agent_spec
 from m3po_bench.wrappers import TrialWrapper
 
@@ -100,6 +101,33 @@ def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
 def test_longer_rollouts() -> None:
     model = tiny(rollout_length=3).learn(55)
     assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
+
+
+@pytest.mark.parametrize("held_ratio", [0.0, 0.5, 1.0])
+def test_what_is_imagined_moves_the_memory_unless_it_is_held(held_ratio: float) -> None:
+    model = tiny(held_ratio=held_ratio, rollout_length=3, rollouts_per_step=30).learn(55)
+    starts = model.replay_buffer.sample(400)
+    memory = torch.zeros(3, 400, model.policy.state_dim)
+    for k, step in enumerate(branch(model.policy, starts, 3, held_ratio=held_ratio)):
+        memory[k, step.rows] = step.next_state
+    held = (memory == starts.state).all(-1)
+    assert (held == held[0]).all()  # for the whole rollout
+    assert held[0].float().mean().item() == pytest.approx(held_ratio, abs=0.1)
+
+
+def test_the_held_ratio_is_that_of_d_model() -> None:
+    for held_ratio in (0.0, 1.0):
+        model = tiny(held_ratio=held_ratio, rollout_length=3).learn(55)
+        batch, obs_dim = model.imagined.sample(200), model.policy.meta_model.obs_dim
+        moved = (batch.features[:, obs_dim:] != batch.next_features[:, obs_dim:]).any(1)
+        assert moved.all() if held_ratio == 0.0 else not moved.any()
+
+
+def test_no_full_rollouts_are_held_since_they_begin_without_memory() -> None:
+    env = gym.make(ENV, max_episode_steps=25)
+    model = tiny(env, held_ratio=1.0, rollout_length="full").learn(60)
+    batch = model.imagined.sample(200)
+    assert batch.next_features[:, model.policy.meta_model.obs_dim :].any(1).all()
 
 
 def test_rollouts_grow_along_a_ramp() -> None:
@@ -197,6 +225,8 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(ent_coef="car")
     with pytest.raises(ValueError, match="rollout_length=0: expected at least 1"):
         tiny(rollout_length=0)
+    with pytest.raises(ValueError, match=r"held_ratio=1\.5"):
+        tiny(held_ratio=1.5)
     with pytest.raises(ValueError, match=r"real_ratio=1\.5"):
         tiny(real_ratio=1.5)
     with pytest.raises(ValueError, match=r"rollout_length='ful': expected a number or"):

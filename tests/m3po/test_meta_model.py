@@ -95,6 +95,7 @@ def test_states_are_those_of_acting_step_by_step() -> None:
 def test_window_states_continue_the_stored_one() -> None:
     model, replay = fitted(history=True, steps=20)
     torch.manual_seed(0)
+    model.encoder_dropout = model.memory_dropout = 0.0
     window, valid = replay.windows(50, 6)
     states = model.window_states(window)
     torch.testing.assert_close(states[valid], window.state[valid], rtol=1e-4, atol=1e-5)
@@ -119,7 +120,9 @@ def test_reward_and_dynamics_do_not_share_gradients() -> None:
 def test_rollouts_carry_states_and_stop_where_episodes_end() -> None:
     model, replay = fitted(history=True, steps=20)
     actor = Actor(1 + model.state_dim, 1, (8,))
-    policy: Any = SimpleNamespace(actor=actor, features=model.features, imagine=model.imagine)
+    policy: Any = SimpleNamespace(
+        actor=actor, features=model.features, imagine=model.imagine, meta_model=model
+    )
     starts = replay.sample(50)
     steps = list(branch(policy, starts, 3, lambda o, a, n: (n[:, 0] > 0.0) & (n[:, 0] < 0.1)))
     assert len(steps) == 3
@@ -213,6 +216,6 @@ def test_what_is_no_share_is_refused(name: str) -> None:
 
 
 def test_the_dynamics_weigh_errors_as_asked() -> None:
-    model = MetaModel(1, 1, **SMALL, dynamics_beta=0.0)  # type: ignore[arg-type]
-    assert (model.dynamics.beta, model.reward.beta) == (0.0, 0.5)
-    assert MetaModel(1, 1, **SMALL).dynamics.beta == 1.0  # type: ignore[arg-type]
+    for beta in (0.0, 1.0):
+        model = MetaModel(1, 1, **SMALL, dynamics_beta=beta)  # type: ignore[arg-type]
+        assert (model.dynamics.beta, model.reward.beta) == (beta, 0.5)
