@@ -6,8 +6,8 @@ always answers with the mean. Histories are those that the agent itself remember
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ AGES = ((0, 0), (1, 2), (3, 5), (6, 11), (12, 24), (25, 10**9))
 """Transitions seen since a change of the task, or since the start; first and last of each bin."""
 
 _START_EVERY = 10
+_KNOWN_AGE = 12
 _FEW_TASKS = 8
 _RIDGE = 1e-3
 
@@ -45,8 +46,9 @@ def diagnose(
         task; ``model/obs_error_ageA`` and ``model/reward_error_ageA``: of one step, by the age of
         the task; ``model/obs_coverage`` and ``model/reward_coverage``: share of outcomes within
         one predicted deviation (0.683 if the spread is right); ``model/disagreement``: deviation
-        of the members' means; ``probe/...``: see ``task_probe``; ``gap/...``: what the theory
-        speaks of, see ``return_gap``. What the episodes are too short or too few for is left out.
+        of the members' means; ``probe/...``: see ``task_probe``; ``belief/...``: see
+        ``imagined_beliefs``; ``gap/...``: what the theory speaks of, see ``return_gap``. What the
+        episodes are too short or too few for is left out.
     """
     played = recall(policy, episodes)
     model = policy.meta_model
@@ -56,7 +58,10 @@ def diagnose(
         own = played.state[..., : model.state_dim]  # the meta-model's, not the policy's
         found |= task_probe(played._replace(state=own))
     found |= model_error(model, played) | {"gap/gamma": gamma}
-    return found | return_gaps(policy, played, gamma, termination)
+    found |= return_gaps(policy, played, gamma, termination)
+    if model.state_dim and played.task.shape[-1]:
+        found |= imagined_beliefs(policy, played)
+    return found
 
 
 def open_loop_errors(model: MetaModel, played: Played) -> dict[str, float]:
@@ -125,18 +130,13 @@ def task_probe(played: Played) -> dict[str, float]:
         transitions of the new task is right, where there are few tasks to name; otherwise
         ``probe/r2_ageA``, averaged over the task's parameters.
     """
-    learn = torch.zeros_like(played.valid)
-    learn[:, ::2] = True
-    state, age = played.state[:-1].double(), played.age
-    fit, test = played.valid & learn, played.valid & ~learn
-    if not test.any():
+    probe = _fit_probe(played)
+    if probe is None:
         return {}
-    tasks = torch.unique(played.task[fit], dim=0)
-    which = (played.task[:, :, None] == tasks).all(-1)
-    few = 2 <= len(tasks) <= _FEW_TASKS and bool(which.any(-1)[test].all())
-    label = which.int().argmax(-1)
-    target = torch.eye(len(tasks))[label].double() if few else played.task.double()
-    answer = _ridge(state[fit], target[fit], state)
+    age, test, few, label = played.age, probe.test, probe.few, probe.label
+    fit = played.valid & ~test
+    target = torch.eye(len(probe.tasks))[label].double() if few else played.task.double()
+    answer = probe.answer(played.state[:-1])
     found: dict[str, float] = {}
     right = answer.argmax(-1) == label
     for first, last in AGES:
@@ -154,6 +154,81 @@ def task_probe(played: Played) -> dict[str, float]:
     return found
 
 
+@torch.no_grad()
+def imagined_beliefs(policy: MetaPolicy, played: Played) -> dict[str, float]:
+    """Whether rollouts come to believe in another task than the history that they branch off.
+
+    They are the policy's, sampled, with all memory carried, off every tenth step of a task of 12
+    steps or more that a probe (see ``task_probe``) names rightly; there are as many as real pieces.
+
+    Returns:
+        Where there are few tasks to name, ``belief/other_hH``: share of the rollouts in whose state
+        the probe finds another task after H steps; ``belief/real_other_hH``: share of the real
+        histories in which it does; ``belief/excess_hH``: how much larger the first is for the task
+        that is most forsaken. A model that believes in what pays forsakes what does not.
+    """
+    width = policy.meta_model.state_dim
+    probe = _fit_probe(played._replace(state=played.state[..., :width]))
+    if probe is None or not probe.few:
+        return {}
+    said = probe.answer(played.state[:-1, :, :width]).argmax(-1)
+    length = len(played.valid)
+    known = probe.test & (played.age >= _KNOWN_AGE) & (said == probe.label)
+    known &= (torch.arange(length) % _START_EVERY == 0)[:, None]
+    starts, column = torch.nonzero(known, as_tuple=True)
+    obs, state = played.obs[starts, column], played.state[starts, column]
+    found: dict[str, float] = {}
+    for h in range(1, max(HORIZONS) + 1):
+        step = policy.imagine(obs, state, policy.actor.act(policy.features(obs, state)))
+        obs, state = step.next_obs, step.next_state
+        later = (starts + h).clamp(max=length - 1)
+        inside = played.valid[later, column] & (starts + h < length)
+        if h not in HORIZONS or not inside.any():
+            continue
+        before = said[starts, column][inside]
+        imagined = (probe.answer(state[inside, :width]).argmax(-1) != before).float()
+        real = (said[later, column][inside] != before).float()
+        excess = [(imagined - real)[before == task].mean().item() for task in before.unique()]
+        found[f"belief/other_h{h}"] = imagined.mean().item()
+        found[f"belief/real_other_h{h}"] = real.mean().item()
+        found[f"belief/excess_h{h}"] = max(excess)
+    return found
+
+
+class _Probe(NamedTuple):
+    """A linear map from history states to tasks.
+
+    Attributes:
+        test: Steps of the episodes that it was not fitted on, shape (T, n).
+        tasks: The different ones it was fitted on, shape (n_tasks, n_params).
+        few: Whether it names tasks, one score for each, rather than their parameters.
+        label: Which task is in force, shape (T, n).
+        answer: States of shape (..., state_dim) to scores or parameters.
+    """
+
+    test: Tensor
+    tasks: Tensor
+    few: bool
+    label: Tensor
+    answer: Callable[[Tensor], Tensor]
+
+
+def _fit_probe(played: Played) -> _Probe | None:
+    """On every second episode; None if there is but one."""
+    learn = torch.zeros_like(played.valid)
+    learn[:, ::2] = True
+    fit, test = played.valid & learn, played.valid & ~learn
+    if not test.any():
+        return None
+    tasks = torch.unique(played.task[fit], dim=0)
+    which = (played.task[:, :, None] == tasks).all(-1)
+    few = 2 <= len(tasks) <= _FEW_TASKS and bool(which.any(-1)[test].all())
+    label = which.int().argmax(-1)
+    target = torch.eye(len(tasks))[label].double() if few else played.task.double()
+    answer = _ridge(played.state[:-1].double()[fit], target[fit])
+    return _Probe(test, tasks, few, label, answer)
+
+
 def _right_within(n: int, right: Tensor, age: Tensor, valid: Tensor) -> dict[str, float]:
     """Of the changes that are followed by ``n`` more transitions of the task, inside an episode."""
     changes = (age[1:] == 0) & valid[1:]
@@ -169,14 +244,17 @@ def _right_within(n: int, right: Tensor, age: Tensor, valid: Tensor) -> dict[str
     return {f"probe/right_within_{n}": hits}
 
 
-def _ridge(inputs: Tensor, targets: Tensor, queries: Tensor) -> Tensor:
-    """Answers of a linear map with intercept, fitted by least squares with a small penalty."""
+def _ridge(inputs: Tensor, targets: Tensor) -> Callable[[Tensor], Tensor]:
+    """A linear map with intercept, fitted by least squares with a small penalty."""
     centre, scale = inputs.mean(0), inputs.std(0).clamp(min=1e-6)
     design = torch.cat([(inputs - centre) / scale, torch.ones(len(inputs), 1)], 1)
     penalty = _RIDGE * len(inputs) * torch.eye(design.shape[1], dtype=design.dtype)
     weights: Tensor = torch.linalg.solve(design.T @ design + penalty, design.T @ targets)
-    scaled = (queries - centre) / scale
-    return scaled @ weights[:-1] + weights[-1]
+
+    def answer(queries: Tensor) -> Tensor:
+        return ((queries.double() - centre) / scale) @ weights[:-1] + weights[-1]
+
+    return answer
 
 
 def _rms(error: Tensor) -> float:

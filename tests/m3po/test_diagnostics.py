@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from statistics import NormalDist
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -15,6 +16,7 @@ from m3po_bench import make_agent
 from m3po_bench.leaderboard.evaluation import evaluate
 from m3po_bench.m3po.diagnostics import (
     AGES,
+    imagined_beliefs,
     one_step_errors,
     open_loop_errors,
     task_probe,
@@ -76,6 +78,33 @@ def test_tasks_that_were_never_met_before_cannot_be_named() -> None:
     found = task_probe(played(task=each_its_own.expand(LENGTH, N, 1)))
     assert any(name.startswith("probe/r2") for name in found)
     assert not any(name.startswith("probe/accuracy") for name in found)
+
+
+@pytest.mark.parametrize("deluded", [False, True])
+def test_rollouts_that_forsake_a_task_are_told_from_a_task_that_changes(deluded: bool) -> None:
+    """Tasks take turns every 20 steps; what is imagined leaves the task -1, or none."""
+    data = played(knows_after(0))
+    data = data._replace(age=torch.where(data.age < 8, data.age, data.age + 5))  # 15 at the tenth
+
+    def imagine(obs: Any, state: Any, action: Any) -> Imagined:
+        after = torch.cat([state[:, :1].abs() if deluded else state[:, :1], state[:, 1:]], 1)
+        return Imagined(obs, obs[:, 0], obs[:, 0], after)
+
+    policy: Any = SimpleNamespace(
+        meta_model=SimpleNamespace(state_dim=8),
+        actor=SimpleNamespace(act=lambda features: features),
+        features=lambda obs, state: obs,
+        imagine=imagine,
+    )
+    found = imagined_beliefs(policy, data)
+    assert set(found) == {
+        f"belief/{x}_h{h}" for x in ("other", "real_other", "excess") for h in (1, 2, 5, 10, 20)
+    }
+    for h in (1, 2, 5, 10, 20):
+        changes = h in (10, 20)  # the real task does, at the tenth step after each start
+        assert found[f"belief/real_other_h{h}"] == float(changes)
+        assert found[f"belief/other_h{h}"] == pytest.approx(0.5 if deluded else 0.0, abs=0.1)
+        assert found[f"belief/excess_h{h}"] == (float(deluded) - float(changes))
 
 
 class Exact(MetaModel):
