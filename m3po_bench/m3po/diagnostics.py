@@ -188,7 +188,7 @@ def imagined_beliefs(policy: MetaPolicy, played: Played) -> dict[str, float]:
         before = said[starts, column][inside]
         imagined = (probe.answer(state[inside, :width]).argmax(-1) != before).float()
         real = (said[later, column][inside] != before).float()
-        excess = [(imagined - real)[before == task].mean().item() for task in before.unique()]
+        excess = [(imagined - real)[before == task].mean().item() for task in torch.unique(before)]
         found[f"belief/other_h{h}"] = imagined.mean().item()
         found[f"belief/real_other_h{h}"] = real.mean().item()
         found[f"belief/excess_h{h}"] = max(excess)
