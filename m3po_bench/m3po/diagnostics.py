@@ -175,6 +175,8 @@ def imagined_beliefs(policy: MetaPolicy, played: Played) -> dict[str, float]:
     length = len(played.valid)
     known = probe.test & (played.age >= _KNOWN_AGE) & (said == probe.label)
     known &= (torch.arange(length) % _START_EVERY == 0)[:, None]
+    if not known.any():
+        return {}
     starts, column = torch.nonzero(known, as_tuple=True)
     obs, state = played.obs[starts, column], played.state[starts, column]
     found: dict[str, float] = {}

@@ -105,6 +105,7 @@ def test_rollouts_that_forsake_a_task_are_told_from_a_task_that_changes(deluded:
         assert found[f"belief/real_other_h{h}"] == float(changes)
         assert found[f"belief/other_h{h}"] == pytest.approx(0.5 if deluded else 0.0, abs=0.1)
         assert found[f"belief/excess_h{h}"] == (float(deluded) - float(changes))
+    assert imagined_beliefs(policy, played(knows_after(0))) == {}  # no start is of age 12
 
 
 class Exact(MetaModel):
