@@ -21,6 +21,11 @@ from m3po_bench.registry import short_name
 
 _COLUMNS = 3
 _PANEL = (4.6, 3.6)
+_TELLABLE = 10
+_LEGEND_COLUMN = 1.5
+"""Inches."""
+_FAR = 10
+"""Budgets of env steps that differ by this factor share an axis in logarithms only."""
 _REFERENCES = {"oracle": "#444444", "random": "#999999"}
 _FADED = 0.35
 MARKED: Mapping[str, Any] = {
@@ -63,7 +68,8 @@ def learning_curves(rows: pd.DataFrame, references: References, seeds_asked: int
 def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
     """A colour for each agent, in the order in which they come first."""
     names = list(dict.fromkeys(agents))
-    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+    palette = "colorblind" if len(names) <= _TELLABLE else "husl"  # the former begins anew
+    return dict(zip(names, sns.color_palette(palette, len(names)), strict=True))
 
 
 def panels(
@@ -89,7 +95,10 @@ def panels(
     for ax in axes[n:]:
         ax.set_axis_off()
     if colours:
-        figure.legend(handles=_legend(colours), loc="outside lower center", ncols=6, frameon=False)
+        columns = max(1, min(6, int(figure.get_figwidth() / _LEGEND_COLUMN)))
+        figure.legend(
+            handles=_legend(colours), loc="outside lower center", ncols=columns, frameon=False
+        )
     return figure, axes[:n]
 
 
@@ -130,6 +139,9 @@ def _panel(ax: Axes, panel: pd.DataFrame, colours: Mapping[str, Any], seeds_aske
             **MARKED,
         )  # fmt: skip
     ax.set(xlabel="env steps", ylabel="mean test return")
+    budgets = panel.groupby("agent")["step"].max()
+    if budgets.max() >= _FAR * budgets.min() and panel["step"].min() > 0:
+        ax.set_xscale("log")
     ax.margins(x=0.02)
 
 

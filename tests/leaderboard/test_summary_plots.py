@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from m3po_bench.leaderboard.plots import agent_colours
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 
 PNG = b"\x89PNG"
@@ -39,3 +41,9 @@ def test_model_errors_are_those_of_agents_with_models() -> None:
     assert image is not None
     assert image.startswith(PNG)
     assert model_errors(pd.DataFrame([{**names, "model/obs_coverage": 0.7}])) is None
+
+
+@pytest.mark.parametrize("n", [3, 11, 25])
+def test_no_two_agents_share_a_colour(n: int) -> None:
+    colours = agent_colours(f"agent {i}" for i in range(n))
+    assert len({tuple(colour) for colour in colours.values()}) == n
