@@ -268,7 +268,7 @@ def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
     (run,) = (
         path
         for path, record in records.items()
-        if record["config_hash"] == recipe.origin["config_hash"]
+        if all(record[key] == recipe.origin[key] for key in ("config_hash", "commit"))
     )
     rows = pd.read_csv(run.with_name(EVALUATION))
     played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
