@@ -86,3 +86,14 @@ def test_the_returns_by_direction_are_those_of_the_rows() -> None:
     page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
     assert expected == set(re.findall(r"^\| seed .*wards \|.*\|$", page, re.MULTILINE))
     assert expected
+
+
+def test_on_the_point_memory_is_worth_what_is_said_of_it() -> None:
+    """No interval of an agent with a memory reaches those of the two without."""
+    table = pd.read_csv(RESULTS / "point" / "leaderboard.csv")
+    assert set(table["schedule"]) == {"episodic", "hazard"}
+    shown = table[(table["setting"] == ONLINE) & (table["split"] == TEST)]
+    for _, rows in shown.groupby("schedule"):
+        without = rows["agent"].isin(["SAC", "MBPO"])
+        assert (without.sum(), (~without).sum()) == (2, 9)
+        assert rows[~without]["return_low"].min() > rows[without]["return_high"].max()
