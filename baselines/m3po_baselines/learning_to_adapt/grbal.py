@@ -32,6 +32,9 @@ rates, the cross-entropy planner (``lite`` and ``quick`` use it).
 step alone; the authors' own controller without adaptation has two layers of 512, batches of 128,
 2,000 candidates and horizon 20.
 
+Where a joint is disabled (``HalfCheetahDisabledJoint``, ``lite``, ``results/lite``) adaptation does
+not pay: the inner step lowers the model's error by 3% at most, and ``MPC`` earns as much.
+
 Where a reward's sign is hidden (``PointFwdBwd``):
 
 * An inner rate of 0.001 is too small to turn the predicted reward around; 0.1 does it in one step.
