@@ -100,7 +100,7 @@ def branch(
     starts: RealTransitions,
     length: int,
     termination: TerminationFunction | None = None,
-    held_ratio: float = 0.0,
+    real_memory_ratio: float = 0.0,
 ) -> Iterator[ImaginedStep]:
     """Roll the meta-model ``length`` steps under the policy from real histories.
 
@@ -110,21 +110,22 @@ def branch(
         length: Steps k of each rollout; one that terminates ends earlier.
         termination: The env's own termination function of (obs, action, next_obs), if it has
             one; the model's learnt one otherwise.
-        held_ratio: Share of the rollouts in which the meta-model's history state stays that of the
-            real history; in the others it is carried forward along the rollout.
+        real_memory_ratio: Share of the rollouts in which the meta-model's history state takes in
+            the step that was really made next, and no more; in the others it is carried forward
+            along the rollout.
 
     Yields:
         The steps in their order.
     """
     rows, obs, state = torch.arange(len(starts.obs)), starts.obs, starts.state
-    held = torch.rand(len(rows), 1) < held_ratio if held_ratio > 0.0 else None
+    real = torch.rand(len(rows), 1) < real_memory_ratio if real_memory_ratio > 0.0 else None
     memory = policy.meta_model.state_dim  # columns behind these are of encoders of the policy's own
     for _ in range(length):
         action = policy.actor.act(policy.features(obs, state))
         step = policy.imagine(obs, state, action)
-        if held is not None:
-            kept = torch.where(held[rows], state[:, :memory], step.next_state[:, :memory])
-            step.next_state[:, :memory] = kept
+        if real is not None:
+            came, carried = starts.next_state[rows, :memory], step.next_state[:, :memory]
+            step.next_state[:, :memory] = torch.where(real[rows], came, carried)
         if termination is not None:
             ends = termination(obs, action, step.next_obs).float()
         else:

@@ -103,29 +103,31 @@ def test_longer_rollouts() -> None:
     assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
 
 
-@pytest.mark.parametrize("held_ratio", [0.0, 0.5, 1.0])
-def test_what_is_imagined_moves_the_memory_unless_it_is_held(held_ratio: float) -> None:
-    model = tiny(held_ratio=held_ratio, rollout_length=3, rollouts_per_step=30).learn(55)
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
+def test_memory_takes_in_what_is_imagined_or_the_real_step(ratio: float) -> None:
+    model = tiny(real_memory_ratio=ratio, rollout_length=3, rollouts_per_step=30).learn(55)
     starts = model.replay_buffer.sample(400)
     memory = torch.zeros(3, 400, model.policy.state_dim)
-    for k, step in enumerate(branch(model.policy, starts, 3, held_ratio=held_ratio)):
+    for k, step in enumerate(branch(model.policy, starts, 3, real_memory_ratio=ratio)):
         memory[k, step.rows] = step.next_state
-    held = (memory == starts.state).all(-1)
-    assert (held == held[0]).all()  # for the whole rollout
-    assert held[0].float().mean().item() == pytest.approx(held_ratio, abs=0.1)
+    real = (memory == starts.next_state).all(-1)
+    assert (real == real[0]).all()  # for the whole rollout
+    assert real[0].float().mean().item() == pytest.approx(ratio, abs=0.1)
 
 
-def test_the_held_ratio_is_that_of_d_model() -> None:
-    for held_ratio in (0.0, 1.0):
-        model = tiny(held_ratio=held_ratio, rollout_length=3).learn(55)
-        batch, obs_dim = model.imagined.sample(200), model.policy.meta_model.obs_dim
-        moved = (batch.features[:, obs_dim:] != batch.next_features[:, obs_dim:]).any(1)
-        assert moved.all() if held_ratio == 0.0 else not moved.any()
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_the_memories_of_d_model_are_those_of_real_steps_or_none_is(ratio: float) -> None:
+    model = tiny(real_memory_ratio=ratio).learn(55)
+    batch, obs_dim = model.imagined.sample(200), model.policy.meta_model.obs_dim
+    stored = model.replay_buffer.all
+    ends = batch.next_features[:, None, obs_dim:]
+    came = (ends == stored.next_state.flatten(0, -2)).all(-1).any(1)
+    assert came.all() if ratio == 1.0 else not came.any()
 
 
-def test_no_full_rollouts_are_held_since_they_begin_without_memory() -> None:
+def test_full_rollouts_carry_their_memory() -> None:
     env = gym.make(ENV, max_episode_steps=25)
-    model = tiny(env, held_ratio=1.0, rollout_length="full").learn(60)
+    model = tiny(env, real_memory_ratio=1.0, rollout_length="full").learn(60)
     batch = model.imagined.sample(200)
     assert batch.next_features[:, model.policy.meta_model.obs_dim :].any(1).all()
 
@@ -225,8 +227,8 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(ent_coef="car")
     with pytest.raises(ValueError, match="rollout_length=0: expected at least 1"):
         tiny(rollout_length=0)
-    with pytest.raises(ValueError, match=r"held_ratio=1\.5"):
-        tiny(held_ratio=1.5)
+    with pytest.raises(ValueError, match=r"real_memory_ratio=1\.5"):
+        tiny(real_memory_ratio=1.5)
     with pytest.raises(ValueError, match=r"real_ratio=1\.5"):
         tiny(real_ratio=1.5)
     with pytest.raises(ValueError, match=r"rollout_length='ful': expected a number or"):
