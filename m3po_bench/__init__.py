@@ -48,7 +48,7 @@ _M3PO_PRESETS: dict[str, dict[str, Any]] = {
         "learning_starts": 300,
         "gradient_steps": 3,
         "rollouts_per_step": 100,
-        "real_memory_ratio": 0.0,
+        "hindsight": False,
         "model_learning_rate": 2e-3,
         "model_first_fit": 800,
         "model_fit_steps": 120,

@@ -100,7 +100,7 @@ def branch(
     starts: RealTransitions,
     length: int,
     termination: TerminationFunction | None = None,
-    real_memory_ratio: float = 0.0,
+    hindsight: bool = False,
 ) -> Iterator[ImaginedStep]:
     """Roll the meta-model ``length`` steps under the policy from real histories.
 
@@ -110,22 +110,17 @@ def branch(
         length: Steps k of each rollout; one that terminates ends earlier.
         termination: The env's own termination function of (obs, action, next_obs), if it has
             one; the model's learnt one otherwise.
-        real_memory_ratio: Share of the rollouts in which the meta-model's history state takes in
-            the step that was really made next, and no more; in the others it is carried forward
-            along the rollout.
+        hindsight: Whether rewards are predicted with the meta-model's history state of one real
+            step later, which knows more of the real task, instead of the rollout's own.
 
     Yields:
         The steps in their order.
     """
     rows, obs, state = torch.arange(len(starts.obs)), starts.obs, starts.state
-    real = torch.rand(len(rows), 1) < real_memory_ratio if real_memory_ratio > 0.0 else None
-    memory = policy.meta_model.state_dim  # columns behind these are of encoders of the policy's own
     for _ in range(length):
         action = policy.actor.act(policy.features(obs, state))
-        step = policy.imagine(obs, state, action)
-        if real is not None:
-            came, carried = starts.next_state[rows, :memory], step.next_state[:, :memory]
-            step.next_state[:, :memory] = torch.where(real[rows], came, carried)
+        later = starts.next_state[rows] if hindsight else None
+        step = policy.imagine(obs, state, action, later)
         if termination is not None:
             ends = termination(obs, action, step.next_obs).float()
         else:

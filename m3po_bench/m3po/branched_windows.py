@@ -102,7 +102,7 @@ def branch_windows(
     length: int,
     longest: int,
     termination: TerminationFunction | None = None,
-    real_memory_ratio: float = 0.0,
+    hindsight: bool = False,
 ) -> BranchedWindows:
     """Branch ``length`` steps off every step that is learnt from.
 
@@ -113,7 +113,7 @@ def branch_windows(
         length: Steps k of each rollout.
         longest: The k there is to be room for.
         termination: See ``branch``.
-        real_memory_ratio: See ``branch``.
+        hindsight: See ``branch``.
     """
     starts = RealTransitions(*(x[learn] for x in window))
     m, room = len(starts.obs), (*learn.shape, longest)
@@ -121,7 +121,7 @@ def branch_windows(
     reward, goes_on = torch.zeros(m, longest), torch.zeros(m, longest)
     next_obs = torch.zeros(m, longest, window.obs.shape[-1])
     taken = torch.zeros(m, longest, dtype=torch.bool)
-    for j, step in enumerate(branch(policy, starts, length, termination, real_memory_ratio)):
+    for j, step in enumerate(branch(policy, starts, length, termination, hindsight)):
         action[step.rows, j], reward[step.rows, j] = step.action, step.reward
         next_obs[step.rows, j], goes_on[step.rows, j] = step.next_obs, step.not_terminated
         taken[step.rows, j] = True

@@ -19,9 +19,9 @@ encoders of policy and critics         the meta-model's; ``encoder="separate"``:
 
 Known deviations. Unless ``encoder="separate"``, the policy does not have a recurrent network of its
 own: it sees the meta-model's history states, detached, so that an update is a plain feed-forward
-one; D_model therefore is emptied at each refit of the model. In rollouts the history takes in the
-step that was really made next (``real_memory_ratio``); in the paper, and with
-``real_memory_ratio=0``, it takes in what is imagined. The reward is predicted from the sampled next
+one; D_model therefore is emptied at each refit of the model. Rewards are imagined in hindsight, by
+the history state of one real step later (``hindsight``), lest what pays comes to be believed; the
+paper's know no more than the rollout itself. The reward is predicted from the sampled next
 observation, with an encoder and a likelihood of its own, and likelihoods are weighted by powers of
 the predicted variance (``common.dynamics``). Critics normalise their hidden layers and the actor is
 updated at every second update of the critics, to spend less time on an update.
@@ -42,7 +42,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from m3po_bench.common.arguments import check_counts, check_shares
+from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
@@ -81,9 +81,8 @@ class M3PO(MetaAlgorithm):
             (start_epoch, end_epoch, first, last), in epochs of 1,000 env steps.
         rollout_length: Steps k of a branched meta-rollout, a ramp of k, or ``"full"``: rollouts of
             whole episodes from the first observations of real ones, without branching.
-        real_memory_ratio: Share of the rollouts in which the meta-model's history state takes in
-            the step that was really made next. In the others, in all with 0, and in full rollouts
-            it takes in what is imagined, as in the paper.
+        hindsight: Whether rewards of branched rollouts are imagined with the history state that the
+            real history has one step later; the paper's know no more than the rollout itself.
         rollouts_per_step: Branched meta-rollouts M per env step; of full ones, so many that they
             make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
@@ -134,7 +133,7 @@ class M3PO(MetaAlgorithm):
         target_entropy: float | str = "auto",
         real_ratio: float | Sequence[float] = 0.05,
         rollout_length: int | Sequence[float] | str = 1,
-        real_memory_ratio: float = 1.0,
+        hindsight: bool = True,
         rollouts_per_step: int = 200,
         rollout_every: int = 50,
         history: bool = True,
@@ -163,7 +162,7 @@ class M3PO(MetaAlgorithm):
         self.actor_every = actor_every
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.real_ratio, self.rollout_length = real_ratio, rollout_length
-        self.real_memory_ratio = real_memory_ratio
+        self.hindsight = hindsight
         self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
         self.history, self.encoder = history, encoder
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
@@ -180,7 +179,6 @@ class M3PO(MetaAlgorithm):
 
     def _check_arguments(self) -> None:
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
-        check_shares(real_memory_ratio=self.real_memory_ratio)
         real = self._real_ramp = Ramp.parse("real_ratio", self.real_ratio)
         if not (0.0 <= real.first <= 1.0 and 0.0 <= real.last <= 1.0):
             raise ValueError(f"real_ratio={self.real_ratio!r}: expected shares from 0 to 1")
@@ -293,7 +291,7 @@ class M3PO(MetaAlgorithm):
                 self._n_windows(n), self.policy_window_length, self.policy_burn_in
             )
             longest = int(self._length_ramp.largest)
-            rest = (length, longest, ends, self.real_memory_ratio)
+            rest = (length, longest, ends, self.hindsight)
             self.windows.add(branch_windows(policy, window, learn, *rest))
             return
         if self._full_rollouts:
@@ -301,8 +299,9 @@ class M3PO(MetaAlgorithm):
             starts = replay.sample_first(max(1, n // length))
         else:
             starts = replay.sample(n)
-        real_memory = 0.0 if self._full_rollouts else self.real_memory_ratio
-        for step in branch(policy, starts, length, ends, real_memory):
+        # Where nothing is known yet, a step later hardly more is.
+        hindsight = self.hindsight and not self._full_rollouts
+        for step in branch(policy, starts, length, ends, hindsight):
             self.imagined.add(step.transitions(policy))
 
     def _n_windows(self, n_histories: float) -> int:

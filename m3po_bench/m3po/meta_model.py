@@ -179,17 +179,20 @@ class MetaModel(nn.Module, HistoryStates):
         return dynamics, reward, termination
 
     @torch.no_grad()
-    def imagine(self, obs: Tensor, state: Tensor, action: Tensor) -> Imagined:
+    def imagine(
+        self, obs: Tensor, state: Tensor, action: Tensor, later: Tensor | None = None
+    ) -> Imagined:
         """Sample o' and then r, each row from members of its own choosing, and carry the state on.
 
         Args:
             obs: Shape (n, obs_dim).
             state: History states, shape (n, state_dim).
             action: In [-1, 1], shape (n, action_dim).
+            later: History states to predict the reward with, if not ``state``; same shape.
         """
         delta = self.dynamics.sample(self.dynamics_inputs(obs, state, action))
         next_obs = obs + self.delta_norm.inverse(delta)
-        inputs = self.reward_inputs(obs, state, action, next_obs)
+        inputs = self.reward_inputs(obs, state if later is None else later, action, next_obs)
         reward = self.reward_norm.inverse(self.reward.sample(inputs))[:, 0]
         terminated = torch.zeros_like(reward)
         if self.termination is not None:

@@ -109,9 +109,11 @@ class MetaPolicy(HistoryPolicy, HistoryStates):
         new = self.meta_model.step_state(state, obs, action, reward, next_obs)
         return self._with_own(new, state, obs, action, reward, next_obs)
 
-    def imagine(self, obs: Tensor, state: Tensor, action: Tensor) -> Imagined:
+    def imagine(
+        self, obs: Tensor, state: Tensor, action: Tensor, later: Tensor | None = None
+    ) -> Imagined:
         """See ``MetaModel.imagine``; policy and critics remember what was imagined."""
-        step = self.meta_model.imagine(obs, state, action)
+        step = self.meta_model.imagine(obs, state, action, later)
         new = self._with_own(step.next_state, state, obs, action, step.reward, step.next_obs)
         return step._replace(next_state=new)
 

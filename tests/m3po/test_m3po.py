@@ -103,33 +103,37 @@ def test_longer_rollouts() -> None:
     assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0])
-def test_memory_takes_in_what_is_imagined_or_the_real_step(ratio: float) -> None:
-    model = tiny(real_memory_ratio=ratio, rollout_length=3, rollouts_per_step=30).learn(55)
-    starts = model.replay_buffer.sample(400)
-    memory = torch.zeros(3, 400, model.policy.state_dim)
-    for k, step in enumerate(branch(model.policy, starts, 3, real_memory_ratio=ratio)):
-        memory[k, step.rows] = step.next_state
-    real = (memory == starts.next_state).all(-1)
-    assert (real == real[0]).all()  # for the whole rollout
-    assert real[0].float().mean().item() == pytest.approx(ratio, abs=0.1)
+def test_hindsight_changes_rewards_and_memory_takes_in_what_is_imagined() -> None:
+    model = tiny().learn(55)
+    policy, starts = model.policy, model.replay_buffer.sample(200)
+    steps = []
+    with torch.no_grad():
+        for hindsight in (False, True):
+            torch.manual_seed(0)
+            steps.append(next(iter(branch(policy, starts, 1, hindsight=hindsight))))
+            torch.manual_seed(0)
+            action = policy.actor.act(policy.features(starts.obs, starts.state))
+            later = starts.next_state if hindsight else starts.state
+            foretold = policy.imagine(starts.obs, starts.state, action, later)
+            assert torch.equal(steps[-1].reward, foretold.reward)
+        for step in steps:
+            imagined = (starts.obs, step.action, step.reward, step.next_obs)
+            assert torch.equal(step.next_state, policy.step_state(starts.state, *imagined))
+    without, with_hindsight = steps
+    assert torch.equal(without.next_obs, with_hindsight.next_obs)
+    assert not torch.equal(without.reward, with_hindsight.reward)
 
 
-@pytest.mark.parametrize("ratio", [0.0, 1.0])
-def test_the_memories_of_d_model_are_those_of_real_steps_or_none_is(ratio: float) -> None:
-    model = tiny(real_memory_ratio=ratio).learn(55)
-    batch, obs_dim = model.imagined.sample(200), model.policy.meta_model.obs_dim
-    stored = model.replay_buffer.all
-    ends = batch.next_features[:, None, obs_dim:]
-    came = (ends == stored.next_state.flatten(0, -2)).all(-1).any(1)
-    assert came.all() if ratio == 1.0 else not came.any()
-
-
-def test_full_rollouts_carry_their_memory() -> None:
-    env = gym.make(ENV, max_episode_steps=25)
-    model = tiny(env, real_memory_ratio=1.0, rollout_length="full").learn(60)
-    batch = model.imagined.sample(200)
-    assert batch.next_features[:, model.policy.meta_model.obs_dim :].any(1).all()
+def test_no_hindsight_in_full_rollouts() -> None:
+    found = {}
+    for length in (1, "full"):
+        for hindsight in (False, True):
+            env = gym.make(ENV, max_episode_steps=25)
+            model = tiny(env, hindsight=hindsight, rollout_length=length).learn(60)
+            torch.manual_seed(0)
+            found[length, hindsight] = model.imagined.sample(200).reward
+    assert torch.equal(found["full", False], found["full", True])
+    assert not torch.equal(found[1, False], found[1, True])
 
 
 def test_rollouts_grow_along_a_ramp() -> None:
@@ -227,8 +231,6 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(ent_coef="car")
     with pytest.raises(ValueError, match="rollout_length=0: expected at least 1"):
         tiny(rollout_length=0)
-    with pytest.raises(ValueError, match=r"real_memory_ratio=1\.5"):
-        tiny(real_memory_ratio=1.5)
     with pytest.raises(ValueError, match=r"real_ratio=1\.5"):
         tiny(real_ratio=1.5)
     with pytest.raises(ValueError, match=r"rollout_length='ful': expected a number or"):
