@@ -113,3 +113,12 @@ def test_adaptation_pays_on_the_disabled_joint_as_little_as_is_said() -> None:
         assert found["model/query_error_after"] > 0.97 * found["model/query_error_before"]
     assert min(returns["GrBAL"]) < max(returns["MPC"])
     assert min(returns["MPC"]) < max(returns["GrBAL"])
+
+
+def test_pearls_curve_is_as_it_is_said() -> None:
+    folder = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "PEARL" / "seed0"
+    rows = pd.read_csv(folder / EVALUATION)
+    rows = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST) & (rows["episode"] < 10)]
+    means = rows.groupby("step")["return"].mean()[[130_000, 250_000, 500_000]]
+    shown = "| PEARL here | " + " | ".join(f"{value:.0f}" for value in means) + " |"
+    assert shown in (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
