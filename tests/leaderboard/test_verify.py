@@ -26,7 +26,7 @@ NAME = "PointFwdBwd-hazard/SAC/seed1"
 def test_published_results_pass(suite: str) -> None:
     runs, problems = verify(RESULTS / suite)
     assert problems == []
-    assert runs >= 2
+    assert runs == len(list((RESULTS / suite).rglob(RUN))) > 0
 
 
 @pytest.fixture
