@@ -113,7 +113,7 @@ class Exact(MetaModel):
 
     bias, miss = 0.0, 0.0
 
-    def imagine(self, obs: Any, state: Any, action: Any) -> Imagined:
+    def imagine(self, obs: Any, state: Any, action: Any, later: Any = None) -> Imagined:
         zeros = torch.zeros(len(obs))
         return Imagined(obs + action + self.bias, action[:, 0] + self.miss, zeros, state)
 

@@ -24,7 +24,7 @@ class Drifting(MetaModel):
 
     bias, miss, ends = 0.0, 0.0, 0.0
 
-    def imagine(self, obs: Any, state: Any, action: Any) -> Imagined:
+    def imagine(self, obs: Any, state: Any, action: Any, later: Any = None) -> Imagined:
         ends = torch.full((len(obs),), self.ends)
         return Imagined(obs + action + self.bias, obs[:, 0] + self.miss, ends, state)
 
