@@ -115,10 +115,15 @@ def test_adaptation_pays_on_the_disabled_joint_as_little_as_is_said() -> None:
     assert min(returns["MPC"]) < max(returns["GrBAL"])
 
 
-def test_pearls_curve_is_as_it_is_said() -> None:
-    folder = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "PEARL" / "seed0"
-    rows = pd.read_csv(folder / EVALUATION)
-    rows = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST) & (rows["episode"] < 10)]
-    means = rows.groupby("step")["return"].mean()[[130_000, 250_000, 500_000]]
-    shown = "| PEARL here | " + " | ".join(f"{value:.0f}" for value in means) + " |"
-    assert shown in (RESULTS / "README.md").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pearls_curves_are_as_they_are_said(seed: int) -> None:
+    agent = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "PEARL"
+    rows = pd.read_csv(agent / f"seed{seed}" / EVALUATION)
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    in_episodes = rows[rows["setting"] == ONLINE]
+    first = in_episodes[(in_episodes["split"] == TEST) & (in_episodes["episode"] < 10)]
+    means = first.groupby("step")["return"].mean()[[130_000, 250_000, 500_000]]
+    shown = f"| PEARL here, seed {seed} | " + " | ".join(f"{mean:.0f}" for mean in means) + " |"
+    assert shown in readme.splitlines()
+    shots = [rows[rows["setting"] == f"{k}-shot"]["return"].mean() for k in (0, 1, 2)]
+    assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in readme
