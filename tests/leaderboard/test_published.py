@@ -127,3 +127,13 @@ def test_pearls_curves_are_as_they_are_said(seed: int) -> None:
     assert shown in readme.splitlines()
     shots = [rows[rows["setting"] == f"{k}-shot"]["return"].mean() for k in (0, 1, 2)]
     assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in readme
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rl2_gains_from_the_first_episode_to_the_second(seed: int) -> None:
+    agent = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "RL2"
+    rows = pd.read_csv(agent / f"seed{seed}" / EVALUATION)
+    shots = [rows[rows["setting"] == f"{k}-shot"]["return"].mean() for k in (0, 1, 2)]
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in readme
+    assert shots[0] < shots[1]
