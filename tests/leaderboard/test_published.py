@@ -137,3 +137,20 @@ def test_rl2_gains_from_the_first_episode_to_the_second(seed: int) -> None:
     readme = (RESULTS / "README.md").read_text(encoding="utf-8")
     assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in readme
     assert shots[0] < shots[1]
+
+
+@pytest.mark.parametrize("schedule", ["episodic", "hazard"])
+def test_on_the_half_cheetah_every_seed_of_m3po_is_above_every_one_of_sac(schedule: str) -> None:
+    folder, returns = RESULTS / "cheetah-long" / f"HalfCheetahFwdBwd-{schedule}", {}
+    for agent in ("M3PO", "SAC", "SAC-PrevReward"):
+        runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
+        online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
+        returns[agent] = [rows.groupby("step")["return"].mean() for rows in online]
+    assert {len(seeds) for seeds in returns.values()} == {3}
+    for step in (10_000, 20_000):
+        at = {agent: [seed[step] for seed in seeds] for agent, seeds in returns.items()}
+        assert min(at["M3PO"]) > max(at["SAC"] + at["SAC-PrevReward"])
+    page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
+    for name, seed in zip(("first", "second", "third"), returns["M3PO"], strict=True):
+        cells = " | ".join(f"{seed[step]:.0f}" for step in (2000, 5000, 10_000, 15_000, 20_000))
+        assert f"| `{schedule}`, {name} seed | {cells} |" in page
