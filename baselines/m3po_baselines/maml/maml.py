@@ -22,7 +22,7 @@ Known deviations from the authors' code
 * Exact Hessian-vector products; theirs are finite differences.
 * Rollouts are counted in env steps, not in episodes: an env that ends episodes early has more of
   them. One that is running when a phase ends is cut there, as by a time limit, and goes on in the
-  next phase. Where phases are shorter than episodes (``lite``, ``quick``), so do several
+  next phase. Where phases are shorter than episodes (``quick``), so do several
   iterations in the same tasks; published are new tasks in each.
 * Prediction adapts online too, every ``adapt_every`` steps, to the last ``adapt_window`` ones;
   published are one to three steps, each after K whole episodes (``adapt_every=None`` waits for

@@ -17,7 +17,7 @@ collection, baseline, adaptation       as in ``maml``
 
 Known deviations from the authors' code: those of ``maml`` but the first (there are no Hessians of
 its own), and that the presets ``lite`` and ``quick`` are MAML's, networks and action scale
-included.
+included, with twice the published outer steps on each meta-batch in ``lite``.
 """
 
 from __future__ import annotations
