@@ -139,6 +139,16 @@ def test_rl2_gains_from_the_first_episode_to_the_second(seed: int) -> None:
     assert shots[0] < shots[1]
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_maml_gains_from_two_episodes_as_much_as_is_said(seed: int) -> None:
+    agent = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "MAML"
+    rows = pd.read_csv(agent / f"seed{seed}" / EVALUATION)
+    shots = [rows[rows["setting"] == f"{k}-shot"]["return"].mean() for k in (0, 1, 2)]
+    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert "{:.0f}, {:.0f} and {:.0f} (seed {})".format(*shots, seed) in readme
+    assert shots[0] < shots[2]
+
+
 @pytest.mark.parametrize("schedule", ["episodic", "hazard"])
 def test_on_the_half_cheetah_every_seed_of_m3po_is_above_every_one_of_sac(schedule: str) -> None:
     folder, returns = RESULTS / "cheetah-long" / f"HalfCheetahFwdBwd-{schedule}", {}
