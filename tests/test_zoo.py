@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -286,6 +287,15 @@ def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
         assert abs(difference.mean()) <= limit, (earned, published)
     else:
         assert np.isclose(earned, published, rtol=0.02, atol=0.5).sum() >= 8, (earned, published)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MAML", "ProMP"])
+def test_published_inner_steps_pay_where_legs_run(name: str) -> None:
+    """From five episodes in a task, as ``results/README.md`` says."""
+    model = load_pretrained(name, "HalfCheetahFwdBwd", schedule="episodic", folder=PUBLISHED)
+    found = model.diagnostics([SimpleNamespace(index=i) for i in range(20)])
+    assert found["adaptation/return_after"] > found["adaptation/return_before"] + 10.0
 
 
 def test_agents_are_published() -> None:

@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 
 from m3po_baselines import MAML, ProMP
+from m3po_baselines.maml import held_out
 from m3po_baselines.maml.inner_step import Batch, Gaussian, InnerStep
 from m3po_baselines.maml.meta_policy_gradient import MetaBatch, MetaPolicyGradient
 from m3po_baselines.maml.policy import Memory
@@ -335,6 +336,21 @@ def test_diagnostics_play_held_out_tasks_before_and_after_one_inner_step(
     assert before != after
     assert found["adaptation/return_before"] == pytest.approx(before)
     assert found["adaptation/return_after"] == pytest.approx(after)
+
+
+@pytest.mark.parametrize(("window", "inner_episodes"), [(20, 2), (100, 2), (101, 3), (250, 4)])
+def test_diagnostics_play_as_many_episodes_as_the_window_holds(
+    window: int, inner_episodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def trial(env: gym.Env[Any, Any], n_episodes: int) -> TrialWrapper:
+        asked.append(n_episodes)
+        return TrialWrapper(env, n_episodes)
+
+    monkeypatch.setattr(held_out, "TrialWrapper", trial)
+    tiny(adapt_window=window).diagnostics([SimpleNamespace(index=0)])
+    assert asked == [inner_episodes]
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
-"""What one inner step is worth: an episode before it and one after it, in held-out tasks."""
+"""What an inner step is worth: episodes that it learns from and one after it, in held-out tasks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -16,21 +17,28 @@ from m3po_bench.wrappers import TrialWrapper
 def returns_around_inner_step(
     policy: AdaptivePolicy, env_id: str, env_kwargs: dict[str, Any], episodes: Sequence[int]
 ) -> tuple[float, float]:
-    """Mean returns of the meta-policy, and of what one inner step on its episode makes of it.
+    """Mean returns of the meta-policy, and of what inner steps between episodes make of it.
+
+    A trial has as many episodes as ``adapt_window`` holds, and one more. Every inner step starts
+    from the meta-policy; the last one learns from the whole window.
 
     Args:
         policy: Acts without the inner steps that it takes within episodes.
         env_id: A registered meta-environment.
         env_kwargs: Its arguments; split and schedule are replaced.
-        episodes: Which of the frozen test episodes begin the trials. Each trial is two episodes
-            in one task.
+        episodes: Which of the frozen test episodes begin the trials.
+
+    Returns:
+        Of the first episode, and of the last.
     """
     kwargs = {**env_kwargs, "split": "test", "schedule": "episodic"}
-    envs = [TrialWrapper(gym.make(env_id, **kwargs), 2) for _ in episodes]
+    plain = [gym.make(env_id, **kwargs) for _ in episodes]
+    n_inner = 1 + math.ceil(policy.adapt_window / plain[0].get_wrapper_attr("horizon"))
+    envs = [TrialWrapper(env, n_inner) for env in plain]
     between = copy(policy)
     between.adapt_every = None
     starts = [env.reset(options={"episode": i}) for env, i in zip(envs, episodes, strict=True)]
-    obs, returns = np.stack([first for first, _ in starts]), np.zeros((len(envs), 2))
+    obs, returns = np.stack([first for first, _ in starts]), np.zeros((len(envs), n_inner))
     playing, begins, state = np.ones(len(envs), bool), np.ones(len(envs), bool), None
     while playing.any():
         actions, state = between.predict(obs, state, begins, deterministic=True)
@@ -41,5 +49,5 @@ def returns_around_inner_step(
             playing[i] = not over
     for env in envs:
         env.close()
-    before, after = returns.mean(0).tolist()
+    before, *_, after = returns.mean(0).tolist()
     return before, after

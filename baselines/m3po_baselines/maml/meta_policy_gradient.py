@@ -306,16 +306,18 @@ class MetaPolicyGradient(MetaAlgorithm):
         return self.policy.network.at_each(phi, meta_batch.after.obs)
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
-        """What one inner step is worth in held-out tasks.
+        """What an inner step is worth in held-out tasks.
 
         Args:
             episodes: Of the test split, with the attribute ``index`` of
                 ``leaderboard.evaluation.Episode``. Their tasks are played again: an episode by
-                the meta-policy, then one after an inner step on it, and none in between.
+                the meta-policy, then as many as ``adapt_window`` holds, each after an inner step
+                on those before it, and none within an episode.
 
         Returns:
-            ``adaptation/return_before`` and ``adaptation/return_after``, the mean returns; nothing
-            where the env is not registered, so that its test split cannot be made.
+            ``adaptation/return_before`` and ``adaptation/return_after``, the mean returns of a
+            task's first and last episode; nothing where the env is not registered, so that its test
+            split cannot be made.
         """
         spec = None if self.env is None else self.env.get_attr("spec", indices=0)[0]
         if spec is None:
