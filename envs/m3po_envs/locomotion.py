@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import mujoco
 import numpy as np
 from gymnasium import spaces, utils
 from numpy.typing import NDArray
@@ -13,6 +16,25 @@ from numpy.typing import NDArray
 from m3po_bench.registry import unknown_name
 from m3po_bench.tasks import Task, UniformTasks
 from m3po_envs.base import Array, MetaEnvBase, Step
+
+
+@contextlib.contextmanager
+def _mujoco_warning_in_python() -> Iterator[None]:
+    """What MuJoCo has to say becomes a Python warning, but for one that users can do nothing about.
+
+    Gymnasium's half-cheetah sets ``settotalmass``, which MuJoCo calls deprecated since 4.0, on
+    stderr and in a file in the working directory, for every env that is made.
+    """
+    before = mujoco.get_mju_user_warning()
+    said: list[str] = []
+    mujoco.set_mju_user_warning(said.append)
+    try:
+        yield
+    finally:
+        mujoco.set_mju_user_warning(before)
+    for message in said:
+        if "'settotalmass' is deprecated" not in message:
+            warnings.warn(f"MuJoCo: {message}", stacklevel=2)
 
 
 class LocomotionBase(MetaEnvBase):
@@ -61,7 +83,8 @@ class LocomotionBase(MetaEnvBase):
             raise unknown_name("observation", observation, known)
         self._planner = observation == "planner"
         chosen = self.observations["standard" if self._planner else observation]
-        self._body.__init__(self, render_mode=render_mode, **self.body_arguments, **chosen)
+        with _mujoco_warning_in_python():
+            self._body.__init__(self, render_mode=render_mode, **self.body_arguments, **chosen)
         # The body recorded its own arguments, with which a copy of this class cannot be made.
         pickled: Any = utils.EzPickle
         pickled.__init__(self, schedule, split, visibility, observation, render_mode)

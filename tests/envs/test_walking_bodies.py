@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 
 import m3po_bench  # noqa: F401 - registers the ids
 from m3po_envs.ant import LEGS
@@ -35,6 +38,29 @@ PEERS: dict[str, tuple[str, dict[str, Any], tuple[float, ...]]] = {
 
 def body(env_id: str, **kwargs: Any) -> Any:
     return gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped
+
+
+def test_nothing_is_said_of_what_gymnasium_has_to_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    body("M3PO/HalfCheetahFwdBwd-v0")
+    assert capfd.readouterr().err == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_warnings_of_mujoco_are_python_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = HalfCheetahEnv.__init__
+
+    def complain(self: Any, *args: Any, **kwargs: Any) -> None:
+        mujoco.get_mju_user_warning()("the floor is wet")
+        make(self, *args, **kwargs)
+
+    monkeypatch.setattr(HalfCheetahEnv, "__init__", complain)
+    before = mujoco.get_mju_user_warning()
+    with pytest.warns(UserWarning, match="MuJoCo: the floor is wet"):
+        body("M3PO/HalfCheetahFwdBwd-v0")
+    assert mujoco.get_mju_user_warning() is before
 
 
 @pytest.mark.parametrize("env_id", PEERS)
