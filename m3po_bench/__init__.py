@@ -50,6 +50,7 @@ _M3PO_PRESETS: dict[str, dict[str, Any]] = {
         "rollout_length": 1,
         "rollouts_per_step": 100,
         "hindsight": False,
+        "start_recency": 1.0,
         "model_learning_rate": 2e-3,
         "model_first_fit": 800,
         "model_fit_steps": 120,

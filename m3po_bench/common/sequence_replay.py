@@ -150,16 +150,23 @@ class SequenceReplay:
             *(x.flatten(0, 1).index_select(0, flat).view(*shape, *x.shape[2:]) for x in self._data)
         )
 
-    def sample(self, n: int) -> RealTransitions:
-        """``n`` transitions, uniformly with replacement."""
-        return self.take(self._sample_rows(n))
+    def sample(self, n: int, recency: float = 1.0) -> RealTransitions:
+        """``n`` transitions with replacement.
 
-    def _sample_rows(self, n: int) -> Tensor:
-        rows = torch.randint(len(self), (n,))
-        cut = self._cut.flatten()[rows]
-        while bool(cut.any()):  # rare: one transition per inner episode of a trial
-            rows[cut] = torch.randint(len(self), (int(cut.sum()),))
-            cut = self._cut.flatten()[rows]
+        Args:
+            n: How many.
+            recency: 1 draws uniformly. With c, the share of what is stored that is older than a
+                transition drawn is below x with probability x^c.
+        """
+        return self.take(self._sample_rows(n, recency))
+
+    def _sample_rows(self, n: int, recency: float = 1.0) -> Tensor:
+        stored = len(self) // self.n_envs
+        steps = (stored * torch.rand(n, dtype=torch.float64) ** (1.0 / recency)).long()
+        rows = self._rows(steps.clamp(max=stored - 1), torch.randint(self.n_envs, (n,)))
+        again = torch.nonzero(self._cut.flatten()[rows]).flatten()
+        if len(again):  # rare: one transition per inner episode of a trial
+            rows[again] = self._sample_rows(len(again), recency)
         return rows
 
     def sample_first(self, n: int) -> RealTransitions:
@@ -187,18 +194,18 @@ class SequenceReplay:
         return self._from(step, stream, length)
 
     def windows_to_learn_from(
-        self, n: int, length: int, burn_in: int
+        self, n: int, length: int, burn_in: int, recency: float = 1.0
     ) -> tuple[RealTransitions, Tensor]:
         """``n`` contiguous pieces of up to ``length`` steps, the first of them for burn-in.
 
-        A piece reaches ``burn_in`` or more steps back from a step drawn uniformly, as far as its
-        episode goes. So a piece that begins with its episode is no rarer than others, and there
+        A piece reaches ``burn_in`` or more steps back from a step drawn as by ``sample``, as far as
+        its episode goes. So a piece that begins with its episode is no rarer than others, and there
         nothing has to be burnt in: all of it is learnt from.
 
         Returns:
             Transitions of shape (length, n, ...) and which to learn from, shape (length, n), bool.
         """
-        drawn = self._sample_rows(n)
+        drawn = self._sample_rows(n, recency)
         stream = drawn % self.n_envs
         step = (drawn // self.n_envs - self._oldest) % self._capacity
         wanted = torch.randint(burn_in, length, (n,))

@@ -21,10 +21,11 @@ Known deviations. Unless ``encoder="separate"``, the policy does not have a recu
 own: it sees the meta-model's history states, detached, so that an update is a plain feed-forward
 one; D_model therefore is emptied at each refit of the model. Rewards are imagined in hindsight, by
 the history state of one real step later (``hindsight``), lest what pays comes to be believed; the
-paper's know no more than the rollout itself. The reward is predicted from the sampled next
-observation, with an encoder and a likelihood of its own, and likelihoods are weighted by powers of
-the predicted variance (``common.dynamics``). Critics normalise their hidden layers and the actor is
-updated at every second update of the critics, to spend less time on an update.
+paper's know no more than the rollout itself. Rollouts branch off late histories more often than
+off early ones (``start_recency``), the paper's off all alike. The reward is predicted from the
+sampled next observation, with an encoder and a likelihood of its own, and likelihoods are weighted
+by powers of the predicted variance (``common.dynamics``). Critics normalise their hidden layers and
+the actor is updated at every second of their updates, to spend less time on an update.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class M3PO(MetaAlgorithm):
         rollouts_per_step: Branched meta-rollouts M per env step; of full ones, so many that they
             make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
+        start_recency: Above 1, rollouts branch more often off late histories than off early ones
+            (``SequenceReplay.sample``); 1 is the paper's uniform choice.
         history: False for a policy and a model without memory: MBPO (Janner et al. 2019).
         encoder: ``"shared"``: policy and critics see the meta-model's history states.
             ``"separate"``: each has a GRU of its own, trained by its own loss through windows of
@@ -136,6 +139,7 @@ class M3PO(MetaAlgorithm):
         hindsight: bool = True,
         rollouts_per_step: int = 80,
         rollout_every: int = 50,
+        start_recency: float = 5.0,
         history: bool = True,
         encoder: str = "shared",
         policy_window_length: int = 12,
@@ -162,7 +166,7 @@ class M3PO(MetaAlgorithm):
         self.actor_every = actor_every
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
         self.real_ratio, self.rollout_length = real_ratio, rollout_length
-        self.hindsight = hindsight
+        self.hindsight, self.start_recency = hindsight, start_recency
         self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
         self.history, self.encoder = history, encoder
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
@@ -187,6 +191,8 @@ class M3PO(MetaAlgorithm):
         self._length_ramp = Ramp.parse("rollout_length", length)  # type: ignore[arg-type]
         if min(self._length_ramp.first, self._length_ramp.last) < 1:
             raise ValueError(f"rollout_length={self.rollout_length!r}: expected at least 1")
+        if self.start_recency <= 0.0:
+            raise ValueError(f"start_recency={self.start_recency!r}: expected a positive number")
         self._check_encoder()
 
     def _check_encoder(self) -> None:
@@ -287,9 +293,8 @@ class M3PO(MetaAlgorithm):
         self._next_rollouts = self.num_timesteps + self.rollout_every
         length = int(self._length_ramp.at(self.num_timesteps))
         if self._separate:
-            window, learn = replay.windows_to_learn_from(
-                self._n_windows(n), self.policy_window_length, self.policy_burn_in
-            )
+            sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
+            window, learn = replay.windows_to_learn_from(*sizes, self.start_recency)
             longest = int(self._length_ramp.largest)
             rest = (length, longest, ends, self.hindsight)
             self.windows.add(branch_windows(policy, window, learn, *rest))
@@ -298,7 +303,7 @@ class M3PO(MetaAlgorithm):
             length = replay.longest_sequence
             starts = replay.sample_first(max(1, n // length))
         else:
-            starts = replay.sample(n)
+            starts = replay.sample(n, self.start_recency)
         # Where nothing is known yet, a step later hardly more is.
         hindsight = self.hindsight and not self._full_rollouts
         for step in branch(policy, starts, length, ends, hindsight):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from m3po_bench.common.sequence_replay import SequenceReplay
+from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 
 
 def filled(
@@ -57,6 +58,22 @@ def test_growth_and_ring_keep_the_newest_in_order() -> None:
     window, valid = replay.windows(500, 6)
     both = valid[1:] & valid[:-1]
     assert ((window.obs[1:] - window.obs[:-1])[..., 1][both] == 1).all()
+
+
+@pytest.mark.parametrize("recency", [1.0, 4.0])
+def test_starts_are_as_late_as_asked_for(recency: float) -> None:
+    """In a ring of two streams too; u^(1/c) has the mean c / (c + 1)."""
+    torch.manual_seed(0)
+    replay = filled(1300, n_envs=2, max_steps=1000)  # 500 of each stream, from 800 on
+    for drawn in (
+        replay.sample(20_000, recency),
+        RealTransitions(*(x[0] for x in replay.windows_to_learn_from(20_000, 2, 0, recency)[0])),
+    ):
+        later = (drawn.obs[:, 1] - 800.0) / 500.0
+        assert later.min() >= 0.0
+        assert abs(later.mean().item() - recency / (recency + 1.0)) < 0.01
+        assert abs(drawn.obs[:, 0].mean().item() - 0.5) < 0.02
+        assert abs((later < 0.5).float().mean().item() - 0.5**recency) < 0.015
 
 
 def test_sequences_visit_every_row_once_and_carry_states_back() -> None:
