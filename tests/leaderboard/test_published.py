@@ -6,6 +6,7 @@ import importlib
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -138,25 +139,48 @@ def test_pearls_curves_are_as_they_are_said(seed: int) -> None:
     _said_shots("PEARL", seed)
 
 
-@pytest.mark.parametrize(("agent", "episodes"), [("RL2", 1), ("MAML", 2)])
+@pytest.mark.parametrize(("agent", "episodes"), [("RL2", 1), ("MAML", 2), ("ProMP", 2)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_more_episodes_in_a_task_help_as_is_said(agent: str, episodes: int, seed: int) -> None:
     shots = _said_shots(agent, seed)
     assert shots[0] < shots[episodes]
 
 
-@pytest.mark.parametrize("schedule", ["episodic", "hazard"])
-def test_on_the_half_cheetah_every_seed_of_m3po_is_above_every_one_of_sac(schedule: str) -> None:
-    folder, returns = RESULTS / "cheetah-long" / f"HalfCheetahFwdBwd-{schedule}", {}
-    for agent in ("M3PO", "SAC", "SAC-PrevReward"):
-        runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
-        online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
-        returns[agent] = [rows.groupby("step")["return"].mean() for rows in online]
+def _curves(folder: Path, agent: str) -> list[Any]:
+    """Mean test return by env step, of each seed."""
+    runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
+    online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
+    return [rows.groupby("step")["return"].mean() for rows in online]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "cheetah-long/HalfCheetahFwdBwd-episodic",
+        "cheetah-long/HalfCheetahFwdBwd-hazard",
+        "lite/HalfCheetahDisabledJoint-hazard",
+    ],
+)
+def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str) -> None:
+    returns = {a: _curves(RESULTS / place, a) for a in ("M3PO", "SAC", "SAC-PrevReward")}
     assert {len(seeds) for seeds in returns.values()} == {3}
     for step in (10_000, 20_000):
         at = {agent: [seed[step] for seed in seeds] for agent, seeds in returns.items()}
         assert min(at["M3PO"]) > max(at["SAC"] + at["SAC-PrevReward"])
+
+
+@pytest.mark.parametrize("schedule", ["episodic", "hazard"])
+def test_the_page_has_the_half_cheetahs_curves(schedule: str) -> None:
     page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
-    for name, seed in zip(("first", "second", "third"), returns["M3PO"], strict=True):
+    curves = _curves(RESULTS / "cheetah-long" / f"HalfCheetahFwdBwd-{schedule}", "M3PO")
+    for name, seed in zip(("first", "second", "third"), curves, strict=True):
         cells = " | ".join(f"{seed[step]:.0f}" for step in (2000, 5000, 10_000, 15_000, 20_000))
         assert f"| `{schedule}`, {name} seed | {cells} |" in page
+
+
+@pytest.mark.parametrize("agent", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"])
+def test_the_page_has_the_disabled_joints_curves(agent: str) -> None:
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    curves = _curves(RESULTS / "lite" / "HalfCheetahDisabledJoint-hazard", agent)
+    cells = [", ".join(f"{seed[step]:.0f}" for seed in curves) for step in (5000, 10_000, 20_000)]
+    assert f"| {agent} | {' | '.join(cells)} |" in page
