@@ -254,6 +254,19 @@ def test_list_and_help_need_no_heavy_imports() -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("2", 2)])
+def test_torch_has_one_thread_unless_more_are_asked_for(asked: str | None, threads: int) -> None:
+    code = (
+        "import contextlib\nfrom m3po_bench.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['list'])\n"
+        f"import torch\nassert torch.get_num_threads() == {threads}, torch.get_num_threads()\n"
+    )
+    env = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    env |= {} if asked is None else {"OMP_NUM_THREADS": asked}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+
+
 def test_theory_prints_bounds_and_draws_them(
     empty_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
