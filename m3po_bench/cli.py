@@ -54,8 +54,8 @@ _COMMANDS = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    # Before torch is imported: small networks are no faster with more threads, and many times slower
-    # where others use the cores; and runs are made with one, whose sums those of two differ from.
+    # Before torch is imported: small networks gain nothing from more threads and lose much where
+    # others use the cores; and runs are made with one, whose sums differ from those of two.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         status = _parse(list(sys.argv[1:] if arguments is None else arguments)).execute()
