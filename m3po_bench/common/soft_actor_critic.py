@@ -45,7 +45,7 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log deviation before squashing, each (batch, action_dim)."""
-        mean, log_std = self.net(features).chunk(2, dim=-1)
+        mean, log_std = self.net(features).float().chunk(2, dim=-1)  # float() undoes autocast
         return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def act(self, features: Tensor, deterministic: bool = False) -> Tensor:
@@ -77,7 +77,7 @@ class Critics(nn.Module):
 
     def forward(self, features: Tensor, action: Tensor) -> Tensor:
         """Values of shape (n, batch)."""
-        return cast(Tensor, self.net(torch.cat([features, action], -1)).squeeze(-1))
+        return cast(Tensor, self.net(torch.cat([features, action], -1)).squeeze(-1).float())
 
 
 def critics_and_targets(
@@ -132,6 +132,7 @@ class SoftActorCritic:
         actor_every: Critic updates per actor update.
         feature_parameters: What the critics' loss trains beside the critics: the parameters of an
             encoder that the features come from.
+        bfloat16: Whether an update's matrix products are in bfloat16; all else stays in float32.
     """
 
     def __init__(
@@ -146,11 +147,13 @@ class SoftActorCritic:
         target_entropy: float | None,
         actor_every: int = 1,
         feature_parameters: Iterable[Tensor] = (),
+        bfloat16: bool = False,
     ) -> None:
         self.actor, self.critics, self.targets = actor, critics, targets
         self.log_alpha, self.target_entropy = log_alpha, target_entropy
         self.gamma, self.tau, self.actor_every = gamma, tau, actor_every
-        fused = log_alpha.device.type in ("cpu", "cuda")
+        self._device, self._bfloat16 = log_alpha.device.type, bfloat16
+        fused = self._device in ("cpu", "cuda")
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), learning_rate, fused=fused)
         learnt_by_critics = [*critics.parameters(), *feature_parameters]
         self.critic_optimizer = torch.optim.Adam(learnt_by_critics, learning_rate, fused=fused)
@@ -182,7 +185,8 @@ class SoftActorCritic:
             What to log.
         """
         alpha = self.log_alpha.detach().exp()
-        loss_q = critic_loss(self.critics, self.targets, self.actor, batch, self.gamma, alpha)
+        with self._precision():
+            loss_q = critic_loss(self.critics, self.targets, self.actor, batch, self.gamma, alpha)
         self.critic_optimizer.zero_grad()
         total = loss_q if penalty is None else loss_q + penalty
         total.backward()  # type: ignore[no-untyped-call]
@@ -196,11 +200,15 @@ class SoftActorCritic:
         self.n_updates += 1
         return logs
 
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self._device, torch.bfloat16, enabled=self._bfloat16)
+
     def _update_actor(self, features: Tensor, alpha: Tensor) -> dict[str, Tensor]:
         # The critics' own gradients are not wanted here, and skipping them saves a third.
         for parameter in self._critic_parameters:
             parameter.requires_grad_(False)
-        loss, log_prob = actor_loss(self.critics, self.actor, features, alpha)
+        with self._precision():
+            loss, log_prob = actor_loss(self.critics, self.actor, features, alpha)
         self.actor_optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.actor_optimizer.step()

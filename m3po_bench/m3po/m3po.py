@@ -76,6 +76,8 @@ class M3PO(MetaAlgorithm):
         gamma: Discount factor.
         gradient_steps: Policy updates G per env step.
         actor_every: Critic updates per actor update.
+        bfloat16: Whether policy updates multiply matrices in bfloat16: faster where the processor
+            has instructions for it, many times slower elsewhere.
         ent_coef: Entropy temperature; ``"auto"`` tunes it from 1, ``"auto_0.1"`` from 0.1.
         target_entropy: ``"auto"`` is minus the number of action dimensions, as in SB3's SAC.
         real_ratio: Share of each policy batch that is real, or a ramp of it (``ramp.Ramp``):
@@ -132,6 +134,7 @@ class M3PO(MetaAlgorithm):
         gamma: float = 0.99,
         gradient_steps: int = 16,
         actor_every: int = 2,
+        bfloat16: bool = False,
         ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",
         real_ratio: float | Sequence[float] = 0.05,
@@ -162,13 +165,12 @@ class M3PO(MetaAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         self.buffer_size, self.batch_size = buffer_size, batch_size
-        self.tau, self.gamma, self.gradient_steps = tau, gamma, gradient_steps
-        self.actor_every = actor_every
-        self.ent_coef, self.target_entropy = ent_coef, target_entropy
-        self.real_ratio, self.rollout_length = real_ratio, rollout_length
-        self.hindsight, self.start_recency = hindsight, start_recency
-        self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
-        self.history, self.encoder = history, encoder
+        self.tau, self.gamma, self.bfloat16 = tau, gamma, bfloat16
+        self.gradient_steps, self.actor_every = gradient_steps, actor_every
+        self.ent_coef, self.target_entropy, self.real_ratio = ent_coef, target_entropy, real_ratio
+        self.rollout_length, self.rollout_every = rollout_length, rollout_every
+        self.rollouts_per_step, self.start_recency = rollouts_per_step, start_recency
+        self.hindsight, self.history, self.encoder = hindsight, history, encoder
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
         self.model_learning_rate = model_learning_rate
         self.model_weight_decay = model_weight_decay
@@ -244,7 +246,8 @@ class M3PO(MetaAlgorithm):
         policy.log_alpha.data.fill_(math.log(temperature))
         self.soft_actor_critic = SoftActorCritic(
             policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
-            self.lr_schedule(1.0), self.gamma, self.tau, entropy, self.actor_every,
+            self.lr_schedule(1.0), self.gamma, self.tau, entropy, self.actor_every, (),
+            self.bfloat16,
         )  # fmt: skip
         self._next_fit = self._next_rollouts = 0
         self._fitted = self._n_updates > 0
@@ -280,8 +283,7 @@ class M3PO(MetaAlgorithm):
         n_steps = self.model_fit_steps if self._fitted else self.model_first_fit
         for key, value in self.trainer.fit(self.replay_buffer, n_steps).items():
             self.logger.record(f"model/{key}", value)
-        self._fitted = True
-        self._next_fit = self.num_timesteps + self.model_fit_every
+        self._fitted, self._next_fit = True, self.num_timesteps + self.model_fit_every
         self.imagined.clear()  # windows stay: they are encoded anew at each use
         last = self.replay_buffer.last
         self._agent_state = (last.state.numpy(), last.obs.numpy())  # of the encoder as it is now
@@ -295,8 +297,7 @@ class M3PO(MetaAlgorithm):
         if self._separate:
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
             window, learn = replay.windows_to_learn_from(*sizes, self.start_recency)
-            longest = int(self._length_ramp.largest)
-            rest = (length, longest, ends, self.hindsight)
+            rest = (length, int(self._length_ramp.largest), ends, self.hindsight)
             self.windows.add(branch_windows(policy, window, learn, *rest))
             return
         if self._full_rollouts:
@@ -325,8 +326,8 @@ class M3PO(MetaAlgorithm):
         n_real = round(self._real_ramp.at(self.num_timesteps) * self.batch_size)
         if n_real == 0:
             return self.imagined.sample(self.batch_size)
-        real = self._real_batch(n_real)
-        return concatenate(self.imagined.sample(self.batch_size - n_real), real)
+        imagined = self.imagined.sample(self.batch_size - n_real)
+        return concatenate(imagined, self._real_batch(n_real))
 
     def _real_batch(self, n: int) -> Transitions:
         data, policy = self.replay_buffer.sample(n), self.policy
@@ -340,8 +341,7 @@ class M3PO(MetaAlgorithm):
 
     def save_replay_buffer(self, path: str | Path) -> None:
         """Save D_env, as SB3's method of this name does; tensors only, nothing pickled."""
-        path = Path(path)
-        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        temporary = Path(path).with_name(f".{os.getpid()}.{Path(path).name}")
         torch.save(self.replay_buffer.state_dict(), temporary)
         temporary.replace(path)
 

@@ -51,6 +51,28 @@ def test_a_policy_update_is_faster_than_sb3s(agent: M3PO, ratio: Callable[..., f
     assert ratio(ours, peer, rounds=40) < 0.85
 
 
+_CAPABILITIES: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+
+
+@pytest.mark.skipif(
+    not any(_CAPABILITIES.get(name) for name in ("avx512_bf16", "amx_bf16")),
+    reason="a processor without instructions for bfloat16",
+)
+def test_an_update_in_bfloat16_is_faster(agent: M3PO, ratio: Callable[..., float]) -> None:
+    fast = m3po_bench.make_agent("M3PO", agent.get_env(), seed=0, bfloat16=True)
+    batch = agent._policy_batch()
+
+    def ours() -> None:
+        for _ in range(4):
+            fast.soft_actor_critic.update(batch)
+
+    def in_float32() -> None:
+        for _ in range(4):
+            agent.soft_actor_critic.update(batch)
+
+    assert ratio(ours, in_float32, rounds=40) < 0.95
+
+
 def test_acting_costs_no_more_than_a_few_of_sb3s_calls(
     agent: M3PO, ratio: Callable[..., float]
 ) -> None:

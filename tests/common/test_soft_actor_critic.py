@@ -99,3 +99,20 @@ def test_solves_a_bandit_whose_answer_is_known() -> None:
     values = critics(torch.zeros(2, 1), torch.tensor([[0.5], [-0.5]])).mean(0)
     assert abs(float(values[0].detach())) < 0.1
     assert abs(float(values[1].detach()) + 1.0) < 0.15
+
+
+def test_an_update_in_bfloat16_is_nearly_the_same_and_keeps_parameters_in_float32() -> None:
+    moved = {}
+    for bfloat16 in (False, True):
+        actor, critics, targets = parts()
+        log_alpha = torch.zeros((), requires_grad=True)
+        sac = SoftActorCritic(
+            actor, critics, targets, log_alpha, 1e-2, 0.99, 0.1, -2.0, bfloat16=bfloat16
+        )
+        torch.manual_seed(1)
+        logs = sac.update(batch())
+        assert all(value.dtype == torch.float32 for value in logs.values())
+        assert all(p.dtype == torch.float32 for p in (*actor.parameters(), *critics.parameters()))
+        moved[bfloat16] = logs["critic_loss"]
+    torch.testing.assert_close(moved[True], moved[False], rtol=0.02, atol=0.0)
+    assert moved[True] != moved[False]
