@@ -262,19 +262,19 @@ STARTS_IN_ONE_DIRECTION = pytest.mark.xfail(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [pytest.param(0, marks=STARTS_IN_ONE_DIRECTION), 1])
 def test_learns_to_find_the_direction(seed: int) -> None:
-    """Without memory, what is gained in one direction is lost in the other."""
+    """Standing still, the best without memory, gives 0; so does any memoryless agent."""
     env = gym.make(ENV, schedule="episodic")
     model = make_agent("M3PO", env, preset="quick", seed=seed).learn(3000)
     test = gym.make(ENV, schedule="episodic", split="test")
-    returns: dict[int, list[float]] = {0: [], 1: []}
+    returns = []
     for episode in range(10):
-        obs, info = test.reset(options={"episode": episode})
+        obs, _ = test.reset(options={"episode": episode})
         state, start, total, done = None, np.ones(1, bool), 0.0, False
         while not done:
             action, state = model.predict(obs[None], state, start, deterministic=True)
             start = np.zeros(1, bool)
             obs, reward, _, done, _ = test.step(action[0])
             total += float(reward)
-        returns[info["task_id"]].append(total)
-    assert all(np.mean(of_one) > 20.0 for of_one in returns.values())
-    assert np.mean([*returns[0], *returns[1]]) > 40.0
+        returns.append(total)
+    assert np.mean(returns) > 40.0
+    assert min(returns) > 0.0
