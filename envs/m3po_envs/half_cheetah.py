@@ -165,8 +165,8 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
 
     ## Does it reward adaptation?
     Yes. After 100,000 steps who is told which motor is dead earns three times as much; after 20,000
-    seeds still differ more than the two. A memory is worth little at that budget: M3PO's seeds and
-    those of MBPO, which is M3PO without history, lie among each other (``results/lite``).
+    seeds still differ more than the two. Nor does what a memory adds stand out at that budget: the
+    seeds of M3PO and of MBPO, which is M3PO without history, overlap (``results/lite``).
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:
