@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from m3po_baselines import GrBAL
@@ -21,7 +21,7 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
 )
 from m3po_baselines.learning_to_adapt.fitting import ModelFitter, whole_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
-from m3po_baselines.learning_to_adapt.grbal import GradientModel
+from m3po_baselines.learning_to_adapt.grbal import CONTEXT_RATE, GradientModel
 from m3po_baselines.learning_to_adapt.rebal import RecurrentModel
 from m3po_bench import make_agent
 from m3po_bench.common.sequence_replay import SequenceReplay
@@ -74,15 +74,44 @@ def test_inner_step_is_one_gradient_step_on_the_errors_of_each_env(
             torch.testing.assert_close(ours[env], theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_a_context_is_part_of_the_input_and_steps_like_every_parameter(
+    random_observed: Callable[..., Observed],
+) -> None:
+    """A model of so many more inputs, shown the contexts that the inner step leads to."""
+    torch.manual_seed(0)
+    model = gradient_model(rate=0.3, context=2)
+    for context in model.contexts:
+        nn.init.normal_(context)
+    support, query = random_observed(3, 8, 0), random_observed(3, 5, 1)
+    theta = [p.detach().expand(3, *p.shape[1:]).requires_grad_() for p in model._theta()]
+
+    def errors(p: list[Tensor], data: Observed) -> tuple[Tensor, Tensor]:
+        both = [context.expand(-1, data.obs.shape[1], -1) for context in p[8:]]
+        inputs = torch.cat([data.obs, data.action, both[0]], -1)
+        change = model.dynamics.run(p[:4], inputs)
+        inputs = torch.cat([data.obs, data.action, data.next_obs, both[1]], -1)
+        reward = model.reward.run(p[4:8], inputs)
+        miss = (change - (data.next_obs - data.obs)).square().mean(-1)
+        return miss, (reward[..., 0] - data.reward).square()
+
+    gradients = torch.autograd.grad(sum(errors(theta, support)).mean(1).sum(), theta)  # type: ignore[union-attr]
+    rates = 8 * [0.3] + 2 * [CONTEXT_RATE]
+    adapted = [p - a * g for p, a, g in zip(theta, rates, gradients, strict=True)]
+    with torch.no_grad():
+        found = model.errors(model.adapted(support), query)
+        torch.testing.assert_close(found, errors(adapted, query), rtol=1e-4, atol=1e-5)
+
+
 def test_outer_gradient_goes_through_the_inner_step(
     random_observed: Callable[..., Observed],
 ) -> None:
     torch.manual_seed(0)
-    model = gradient_model(rate=0.5, activation="silu", learn_inner_rate=True).double()
+    model = gradient_model(rate=0.5, activation="silu", learn_inner_rate=True, context=2).double()
     batch = Observed(*(x.double() for x in random_observed(4, 16)))
     model.loss(batch).backward()  # type: ignore[no-untyped-call]
     step = 1e-6
-    for parameter in (model.dynamics.layers[0].weight, model.reward.layers[1].bias):
+    weights = model.dynamics.layers[0].weight, model.reward.layers[1].bias
+    for parameter in (*weights, *model.contexts):
         assert isinstance(parameter, Tensor)
         with torch.no_grad():
             parameter.view(-1)[0] += step

@@ -26,11 +26,12 @@ TINY_MPC: dict[str, Any] = {
 _GRBAL: dict[str, dict[str, Any]] = {
     "lite": {
         **CEM,
+        "learning_rate": 2e-3,
         "learning_starts": 1000,
         "fit_every": 1000,
         "exploration": 0.01,
         "inner_learning_rate": 0.03,
-        "policy_kwargs": {"hidden": [256, 256, 256], "reward_hidden": [128, 128]},
+        "policy_kwargs": {"hidden": [256, 256, 256], "reward_hidden": [128, 128], "context": 32},
     },
     "quick": {
         **SMALL_MPC,

@@ -66,6 +66,9 @@ from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.history_policy import Memory
 from m3po_bench.common.networks import StackedMLP
 
+CONTEXT_RATE = 1.0
+"""First inner rate of a context. It is small and has to move far to tell one task from another."""
+
 
 class GradientModel(AdaptiveModel):
     """Remembers the last transitions and takes one gradient step on them.
@@ -78,12 +81,14 @@ class GradientModel(AdaptiveModel):
         action_dim: See ``AdaptiveModel``.
         adapt: False for the same model without the inner step.
         inner_learning_rate: Of the inner step; where it is learnt, its first value.
-        learn_inner_rate: Learn one inner rate per weight matrix and bias.
+        learn_inner_rate: Learn one inner rate per weight matrix, bias and context.
         support: Transitions K that are remembered.
         query: Transitions M behind them on which the adapted model is judged.
         hidden: Hidden widths of the dynamics.
         reward_hidden: Hidden widths of reward and termination.
         activation: ``relu`` or ``silu``.
+        context: Width of the vector that dynamics and reward each see beside their input. It is a
+            parameter like the others; where it is 0 there is none.
     """
 
     def __init__(
@@ -98,16 +103,18 @@ class GradientModel(AdaptiveModel):
         hidden: Sequence[int] = (512, 512, 512),
         reward_hidden: Sequence[int] = (256, 256),
         activation: str = "relu",
+        context: int = 0,
     ) -> None:
         super().__init__(obs_dim, action_dim, reward_hidden)
         step = obs_dim + action_dim
-        self.dynamics = StackedMLP(1, step, hidden, obs_dim, activation)
-        self.reward = StackedMLP(1, step + obs_dim, reward_hidden, 1, activation)
+        self.dynamics = StackedMLP(1, step + context, hidden, obs_dim, activation)
+        self.reward = StackedMLP(1, step + obs_dim + context, reward_hidden, 1, activation)
+        n_contexts = 2 if context else 0
+        self.contexts = nn.ParameterList(torch.zeros(1, 1, context) for _ in range(n_contexts))
         self.adapt, self.support, self.query = adapt, support, query
-        n_rates = len(self._theta())
-        self.log_rates = nn.Parameter(
-            torch.full((n_rates,), inner_learning_rate).log(), requires_grad=learn_inner_rate
-        )
+        rates = torch.full((len(self._theta()),), inner_learning_rate)
+        rates[len(rates) - n_contexts :] = CONTEXT_RATE
+        self.log_rates = nn.Parameter(rates.log(), requires_grad=learn_inner_rate)
 
     def empty(self, n: int) -> Memory:
         """See ``AdaptiveModel``."""
@@ -145,15 +152,16 @@ class GradientModel(AdaptiveModel):
         return self._heads([p - rate * gradient for p, rate, gradient in steps])
 
     def _theta(self) -> list[Tensor]:
-        """Parameters of the dynamics, then those of the reward."""
-        return [*self.dynamics.parameters(), *self.reward.parameters()]
+        """Parameters of the dynamics, those of the reward, and the contexts of both."""
+        return [*self.dynamics.parameters(), *self.reward.parameters(), *self.contexts]
 
-    def _heads(self, parameters: Sequence[Tensor]) -> Heads:
+    def _heads(self, theta: Sequence[Tensor]) -> Heads:
         split = len(list(self.dynamics.parameters()))
-        return Heads(
-            partial(self.dynamics.run, parameters[:split]),
-            partial(self.reward.run, parameters[split:]),
-        )
+        end = split + len(list(self.reward.parameters()))
+        dynamics, reward, contexts = theta[:split], theta[split:end], theta[end:]
+        if contexts:
+            dynamics, reward = _given(dynamics, contexts[0]), _given(reward, contexts[1])
+        return Heads(partial(self.dynamics.run, dynamics), partial(self.reward.run, reward))
 
     def piece(self, data: Observed) -> int:
         """See ``AdaptiveModel``."""
@@ -171,6 +179,16 @@ class GradientModel(AdaptiveModel):
         return weighted_mean((obs_errors + reward_errors).flatten(), query.weight.flatten())
 
 
+def _given(parameters: Sequence[Tensor], context: Tensor) -> list[Tensor]:
+    """An MLP's parameters given the last part of its input, for all rows alike.
+
+    What the first layer makes of that part joins its bias.
+    """
+    weight, bias, *rest = parameters
+    seen = weight.shape[1] - context.shape[-1]
+    return [weight[:, :seen], torch.baddbmm(bias, context, weight[:, seen:]), *rest]
+
+
 class GrBAL(AdaptiveMPC):
     """Model-predictive control whose model takes a gradient step on the last transitions.
 
@@ -178,7 +196,8 @@ class GrBAL(AdaptiveMPC):
         *args: See ``AdaptiveMPC``.
         adapt: False for the same controller without adaptation.
         inner_learning_rate: Of the inner step.
-        learn_inner_rate: Learn the inner rate, one per weight matrix and bias, from that value.
+        learn_inner_rate: Learn the inner rates, one per weight matrix and bias from that value, one
+            per context from ``CONTEXT_RATE``.
         support: Transitions K the inner step sees.
         query: Transitions M on which the adapted model is judged in training.
         **kwargs: See ``AdaptiveMPC``.
