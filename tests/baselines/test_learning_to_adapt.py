@@ -405,6 +405,7 @@ def test_diagnostics_of_held_out_episodes(name: str) -> None:
         ({"persistence": 1.0}, "persistence=1.0"),
         ({"exploration": 2.0}, "exploration=2.0"),
         ({"inner_learning_rate": 0.0}, "adapt=False switches"),
+        ({"policy_kwargs": {"context": -1}}, "context=-1: expected a width"),
         ({"device": "cuda"}, "device='cuda'"),
     ],
 )

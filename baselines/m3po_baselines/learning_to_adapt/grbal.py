@@ -92,6 +92,9 @@ class GradientModel(AdaptiveModel):
         activation: ``relu`` or ``silu``.
         context: Width of the vector that dynamics and reward each see beside their input. It is a
             parameter like the others; where it is 0 there is none.
+
+    Raises:
+        ValueError: If ``context`` is negative.
     """
 
     def __init__(
@@ -108,6 +111,8 @@ class GradientModel(AdaptiveModel):
         activation: str = "relu",
         context: int = 0,
     ) -> None:
+        if context < 0:
+            raise ValueError(f"context={context}: expected a width, or 0 for none")
         super().__init__(obs_dim, action_dim, reward_hidden)
         step = obs_dim + action_dim
         self.dynamics = StackedMLP(1, step + context, hidden, obs_dim, activation)
