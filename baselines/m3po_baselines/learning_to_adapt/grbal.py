@@ -36,7 +36,7 @@ step alone; the authors' own controller without adaptation has two layers of 512
 
 Where a joint is disabled (``HalfCheetahDisabledJoint``, ``lite``), the inner step of networks
 without a context lowers the model's error by 3% at most (``results/lite``), that of networks with
-one by a quarter.
+one by a quarter (one seed).
 
 Where a reward's sign is hidden (``PointFwdBwd``):
 
