@@ -134,6 +134,11 @@ def branch(
             break
 
 
-def concatenate(a: Transitions, b: Transitions) -> Transitions:
-    """Rows of ``a`` followed by rows of ``b``."""
-    return Transitions(*(torch.cat(pair) for pair in zip(a, b, strict=True)))
+def deal_out(n: int, *sources: Transitions) -> list[Transitions]:
+    """``n`` batches, each with as many rows of a source as each other."""
+    size = [len(rows.reward) // max(n, 1) for rows in sources]
+    fields = (
+        torch.cat([x.view(n, k, *x.shape[1:]) for k, x in zip(size, field, strict=True)], 1)
+        for field in zip(*sources, strict=True)
+    )
+    return [Transitions(*batch) for batch in zip(*fields, strict=True)]

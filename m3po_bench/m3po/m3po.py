@@ -31,12 +31,10 @@ the actor is updated at every second of their updates, to spend less time on an 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import BasePolicy
@@ -44,10 +42,11 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
-from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, concatenate
+from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, deal_out
 from m3po_bench.m3po.branched_windows import BranchedWindows, branch_windows, window_batch
 from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
@@ -271,9 +270,7 @@ class M3PO(MetaAlgorithm):
             self._fit_meta_model()
         if self.num_timesteps >= self._next_rollouts:
             self._branch_meta_rollouts()
-        for _ in range(self.gradient_steps * self.n_envs):
-            logs = self._update_policy()
-            self._n_updates += 1
+        logs = self._update_policy(self.gradient_steps * self.n_envs)
         if self._n_updates % 100 < self.gradient_steps * self.n_envs:
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
             for key, value in logs.items():
@@ -314,20 +311,26 @@ class M3PO(MetaAlgorithm):
         """So many windows that about ``n_histories`` of their steps are learnt from."""
         return max(1, round(n_histories / (self.policy_window_length - self.policy_burn_in)))
 
-    def _update_policy(self) -> dict[str, Tensor]:
-        if not self._separate:
-            return self.soft_actor_critic.update(self._policy_batch())
+    def _update_policy(self, n: int) -> dict[str, Tensor]:
+        """``n`` updates; returns what the last one has to log."""
+        self._n_updates += n
+        if self._separate:
+            logs = [self._update_from_windows() for _ in range(n)]
+        else:
+            logs = [self.soft_actor_critic.update(batch) for batch in self._policy_batches(n)]
+        return logs[-1] if logs else {}
+
+    def _update_from_windows(self) -> dict[str, Tensor]:
         length = int(self._length_ramp.at(self.num_timesteps))
         windows = self.windows.sample(self._n_windows(self.batch_size / length))
         batch, features = window_batch(self.policy, windows, self._real_ramp.at(self.num_timesteps))
         return self.soft_actor_critic.update(batch, actor_features=features)
 
-    def _policy_batch(self) -> Transitions:
+    def _policy_batches(self, n: int) -> list[Transitions]:
+        """``n`` batches, drawn at once: a call costs more than the rows that it draws."""
         n_real = round(self._real_ramp.at(self.num_timesteps) * self.batch_size)
-        if n_real == 0:
-            return self.imagined.sample(self.batch_size)
-        imagined = self.imagined.sample(self.batch_size - n_real)
-        return concatenate(imagined, self._real_batch(n_real))
+        imagined = self.imagined.sample(n * (self.batch_size - n_real))
+        return deal_out(n, imagined, self._real_batch(n * n_real))
 
     def _real_batch(self, n: int) -> Transitions:
         data, policy = self.replay_buffer.sample(n), self.policy
@@ -341,9 +344,7 @@ class M3PO(MetaAlgorithm):
 
     def save_replay_buffer(self, path: str | Path) -> None:
         """Save D_env, as SB3's method of this name does; tensors only, nothing pickled."""
-        temporary = Path(path).with_name(f".{os.getpid()}.{Path(path).name}")
-        torch.save(self.replay_buffer.state_dict(), temporary)
-        temporary.replace(path)
+        write_checkpoint(Path(path), self.replay_buffer.state_dict())
 
     def load_replay_buffer(self, path: str | Path) -> None:
         """Go on with a saved D_env; learning refits the meta-model before anything else.
@@ -351,7 +352,7 @@ class M3PO(MetaAlgorithm):
         Raises:
             ValueError: If it was saved from another env, number of envs or history size.
         """
-        self.replay_buffer.load_state_dict(torch.load(path, weights_only=True))
+        self.replay_buffer.load_state_dict(read_checkpoint(Path(path)))
         self.policy.refresh_states(self.replay_buffer)
         self._next_fit = self._next_rollouts = 0
 

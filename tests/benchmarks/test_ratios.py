@@ -42,8 +42,7 @@ def test_a_policy_update_is_faster_than_sb3s(agent: M3PO, ratio: Callable[..., f
     torch.set_num_threads(1)
 
     def ours() -> None:
-        for _ in range(4):
-            agent.soft_actor_critic.update(agent._policy_batch())
+        agent._update_policy(4)
 
     def peer() -> None:
         sac.train(gradient_steps=4, batch_size=agent.batch_size)
@@ -60,7 +59,7 @@ _CAPABILITIES: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
 )
 def test_an_update_in_bfloat16_is_faster(agent: M3PO, ratio: Callable[..., float]) -> None:
     fast = m3po_bench.make_agent("M3PO", agent.get_env(), seed=0, bfloat16=True)
-    batch = agent._policy_batch()
+    (batch,) = agent._policy_batches(1)
 
     def ours() -> None:
         for _ in range(4):

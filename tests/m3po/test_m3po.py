@@ -87,7 +87,7 @@ def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
     real = model.policy.meta_model.features(
         model.replay_buffer.all.obs, model.replay_buffer.all.state
     )
-    batch = model._policy_batch()
+    (batch,) = model._policy_batches(1)
     assert len(batch.reward) == 40
     found = (batch.features[:, None] == real[None]).all(-1).any(1)
     # k = 1: imagined transitions start at real features too, so tell them by where they lead
@@ -164,7 +164,7 @@ def test_the_real_share_follows_its_ramp() -> None:
     )
     shares = []
     for model.num_timesteps in (50, 75, 100):
-        led = model._policy_batch().next_features
+        led = model._policy_batches(1)[0].next_features
         shares.append(int(((led[:, None] - real[None]).abs().amax(-1).amin(1) < 1e-6).sum()))
     assert shares == [0, 20, 40]
 

@@ -78,7 +78,7 @@ def test_an_update_trains_both_encoders_and_the_targets_follow(agent: M3PO) -> N
 
     before = values()
     model.soft_actor_critic.n_updates = 0  # one at which the actor's turn has come
-    model._update_policy()
+    model._update_policy(1)
     actor, critics, targets, meta_model = (
         float((new - old).abs().sum()) for new, old in zip(values(), before, strict=True)
     )
