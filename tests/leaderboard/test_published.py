@@ -84,7 +84,7 @@ def test_the_returns_by_direction_are_those_of_the_rows() -> None:
             cells = of.groupby("step")["return"].mean()[[2000, 4000, 6000, 8000, last]]
             returns = " | ".join(f"{value:.0f}" for value in cells)
             expected.add(f"| seed {record['seed']}, {name} | {returns} |")
-    page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
+    page = (RESULTS.parent / "docs" / "m3po_findings.md").read_text(encoding="utf-8")
     assert expected == set(re.findall(r"^\| seed .*wards \|.*\|$", page, re.MULTILINE))
     assert expected
 
@@ -171,7 +171,7 @@ def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str) -> None:
 
 @pytest.mark.parametrize("schedule", ["episodic", "hazard"])
 def test_the_page_has_the_half_cheetahs_curves(schedule: str) -> None:
-    page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
+    page = (RESULTS.parent / "docs" / "m3po_findings.md").read_text(encoding="utf-8")
     curves = _curves(RESULTS / "cheetah-long" / f"HalfCheetahFwdBwd-{schedule}", "M3PO")
     for name, seed in zip(("first", "second", "third"), curves, strict=True):
         cells = " | ".join(f"{seed[step]:.0f}" for step in (2000, 5000, 10_000, 15_000, 20_000))

@@ -255,7 +255,7 @@ def test_a_learning_rate_schedule_is_followed() -> None:
 STARTS_IN_ONE_DIRECTION = pytest.mark.xfail(
     strict=True,
     reason="its first five episodes share a direction; the other is then hardly explored "
-    "(docs/m3po.md, An unlucky start)",
+    "(docs/m3po_findings.md, An unlucky start)",
 )
 
 
