@@ -100,20 +100,22 @@ def test_on_the_point_memory_is_worth_what_is_said_of_it() -> None:
         assert rows[~without]["return_low"].min() > rows[without]["return_high"].max()
 
 
-def test_adaptation_pays_on_the_disabled_joint_as_little_as_is_said() -> None:
-    """The seeds of GrBAL and MPC lie among each other; the inner step is worth 3% at most."""
+def test_adaptation_pays_on_the_disabled_joint() -> None:
+    """Every seed of GrBAL is above every one of MPC; the inner step is worth a fifth or more."""
     returns: dict[str, list[float]] = {"GrBAL": [], "MPC": []}
     for folder, record in Store(RESULTS / "lite").finished():
-        if record["env"] != "M3PO/HalfCheetahDisabledJoint-v0" or record["agent"] not in returns:
+        agent = record["agent"]
+        if record["env"] != "M3PO/HalfCheetahDisabledJoint-v0" or agent not in returns:
             continue
         rows = pd.read_csv(folder / EVALUATION)
         rows = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
         last = rows[rows["step"] == rows["step"].max()]
-        returns[record["agent"]].append(last["return"].mean())
+        returns[agent].append(last["return"].mean())
         found = record["diagnostics"]
-        assert found["model/query_error_after"] > 0.97 * found["model/query_error_before"]
-    assert min(returns["GrBAL"]) < max(returns["MPC"])
-    assert min(returns["MPC"]) < max(returns["GrBAL"])
+        before, after = (found[f"model/query_error_{when}"] for when in ("before", "after"))
+        assert after < 0.8 * before if agent == "GrBAL" else after == before
+    assert {len(seeds) for seeds in returns.values()} == {2}
+    assert min(returns["GrBAL"]) > max(returns["MPC"])
 
 
 def _said_shots(agent: str, seed: int) -> list[float]:
