@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -256,9 +256,15 @@ def test_published_agents_load(folder: Path) -> None:
     assert np.isfinite(action).all()
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(PUBLISHED.glob("*/*")), ids=lambda path: "-".join(path.parts[-2:])
-)
+def played() -> Iterator[Any]:
+    """Folders of published agents; those that plan for legs take a minute each."""
+    for folder in sorted(PUBLISHED.glob("*/*")):
+        plans = folder.name in ("GrBAL", "MPC") and folder.parent.name.startswith("HalfCheetah")
+        name = "-".join(folder.parts[-2:])
+        yield pytest.param(folder, id=name, marks=[pytest.mark.slow] if plans else [])
+
+
+@pytest.mark.parametrize("folder", played())
 def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
     """The returns of its own seed; processors differ a little in what they compute.
 
