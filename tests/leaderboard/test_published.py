@@ -114,7 +114,7 @@ def test_adaptation_pays_on_the_disabled_joint() -> None:
         found = record["diagnostics"]
         before, after = (found[f"model/query_error_{when}"] for when in ("before", "after"))
         assert after < 0.8 * before if agent == "GrBAL" else after == before
-    assert {len(seeds) for seeds in returns.values()} == {2}
+    assert min(len(seeds) for seeds in returns.values()) >= 2
     assert min(returns["GrBAL"]) > max(returns["MPC"])
 
 

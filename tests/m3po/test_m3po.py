@@ -87,15 +87,15 @@ def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
     real = model.policy.meta_model.features(
         model.replay_buffer.all.obs, model.replay_buffer.all.state
     )
-    (batch,) = model._policy_batches(1)
-    assert len(batch.reward) == 40
-    found = (batch.features[:, None] == real[None]).all(-1).any(1)
     # k = 1: imagined transitions start at real features too, so tell them by where they lead
     ends = model.policy.meta_model.features(
         model.replay_buffer.all.next_obs, model.replay_buffer.all.next_state
     )
-    led = (batch.next_features[:, None] - ends[None]).abs().amax(-1).amin(1) < 1e-6
-    assert int((found & led).sum()) == round(40 * real_ratio)
+    for batch in model._policy_batches(3):
+        assert len(batch.reward) == 40
+        found = (batch.features[:, None] == real[None]).all(-1).any(1)
+        led = (batch.next_features[:, None] - ends[None]).abs().amax(-1).amin(1) < 1e-6
+        assert int((found & led).sum()) == round(40 * real_ratio)
 
 
 def test_longer_rollouts() -> None:
