@@ -116,6 +116,8 @@ def test_adaptation_pays_on_the_disabled_joint() -> None:
         assert after < 0.8 * before if agent == "GrBAL" else after == before
     assert min(len(seeds) for seeds in returns.values()) >= 2
     assert min(returns["GrBAL"]) > max(returns["MPC"])
+    said = "{:.0f} and {:.0f} against {:.0f} and {:.0f}".format(*returns["GrBAL"], *returns["MPC"])
+    assert said in (RESULTS / "README.md").read_text(encoding="utf-8")
 
 
 def _said_shots(agent: str, seed: int) -> list[float]:

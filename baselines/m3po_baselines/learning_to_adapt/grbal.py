@@ -34,9 +34,9 @@ parameters, a bias transformation (Finn, Yu, Zhang, Abbeel, Levine 2017, arXiv 1
 step alone; the authors' own controller without adaptation has two layers of 512, batches of 128,
 2,000 candidates and horizon 20.
 
-Where a joint is disabled (``HalfCheetahDisabledJoint``, ``lite``), the inner step of networks
-without a context lowers the model's error by 3% at most (``results/lite``), that of networks with
-one by a quarter (one seed).
+Where a joint is disabled (``HalfCheetahDisabledJoint``, ``lite``, ``results/lite``, two seeds), the
+inner step lowers the model's error by a quarter, and both seeds earn more than either of ``MPC``.
+Without a context it lowered the error by 3% at most, and ``MPC`` earned as much.
 
 Where a reward's sign is hidden (``PointFwdBwd``):
 
