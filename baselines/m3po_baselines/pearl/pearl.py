@@ -106,6 +106,9 @@ class PEARL(MetaAlgorithm):
         buffer_size: Transitions kept per task in the RL buffer.
         encoder_buffer_size: Transitions kept per task in the encoder's: its latest ones with z from
             the prior.
+        posterior_context: Whether the encoder's buffer also keeps those with z from the posterior,
+            as what an agent sees that acts on its belief (``num_steps_posterior`` in the authors'
+            code, unused in the published settings of this family).
         kl_lambda: Weight of KL(q(z | c) || N(0, I)), which is summed over tasks and dimensions.
         reward_scale: What the critics' rewards are multiplied by; the context's are not.
         tau: Rate of the target critics' moving average.
@@ -143,6 +146,7 @@ class PEARL(MetaAlgorithm):
         context_size: int | Sequence[int] = 256,
         buffer_size: int = 1_000_000,
         encoder_buffer_size: int = 1000,
+        posterior_context: bool = False,
         kl_lambda: float = 0.1,
         reward_scale: float = 5.0,
         tau: float = 0.005,
@@ -161,6 +165,7 @@ class PEARL(MetaAlgorithm):
         self.meta_batch, self.batch_size = meta_batch, batch_size
         self.context_size, self.buffer_size = context_size, buffer_size
         self.encoder_buffer_size = encoder_buffer_size
+        self.posterior_context = posterior_context
         self.kl_lambda, self.reward_scale = kl_lambda, reward_scale
         self.tau, self.gamma = tau, gamma
         self.ent_coef, self.target_entropy = ent_coef, target_entropy
@@ -300,8 +305,8 @@ class PEARL(MetaAlgorithm):
             self.plan.count(segment)
             if step.cut[i]:  # leads to another inner episode of a trial
                 continue
-            buffers = [self.replay_buffer, *([self.encoder_buffer] * segment.from_prior)]
-            for buffer in buffers:
+            to_encoder = segment.from_prior or self.posterior_context
+            for buffer in (self.replay_buffer, *[self.encoder_buffer] * to_encoder):
                 buffer.add(
                     segment.task, obs[i], action[i], step.reward[i], next_obs[i],
                     step.terminated[i],
