@@ -117,9 +117,15 @@ class TestTraining:
         for buffer in (model.replay_buffer, model.encoder_buffer):
             assert_rewards_are_the_tasks(buffer.sample(torch.tensor([0, 1]), 500))
 
-    def test_z_lasts_an_episode_and_the_encoder_learns_from_the_priors(self) -> None:
+    @pytest.mark.parametrize(
+        ("posterior_context", "shown"),
+        [(False, [20, 40, 60, 60, 80, 80]), (True, [20, 40, 60, 80, 100, 120])],
+    )
+    def test_z_lasts_an_episode_and_the_encoder_learns_from_the_priors(
+        self, posterior_context: bool, shown: list[int]
+    ) -> None:
         env = gym.make(ENV, max_episode_steps=20)
-        model = tiny(env, initial_steps=1, posterior_steps=1)
+        model = tiny(env, initial_steps=1, posterior_steps=1, posterior_context=posterior_context)
         zs, from_prior, sizes = [], [], []
 
         class Spy(BaseCallback):
@@ -135,7 +141,7 @@ class TestTraining:
         changes = [i for i in range(1, 120) if zs[i] != zs[i - 1]]
         assert changes == [20, 40, 60, 80, 100]
         assert from_prior[::20] == [True, True, True, False, True, False]
-        assert sizes[19::20] == [20, 40, 60, 60, 80, 80]
+        assert sizes[19::20] == shown
 
     def test_z_of_the_posterior_follows_from_what_the_encoder_has_of_the_task(self) -> None:
         model = tiny(gym.make(ENV, max_episode_steps=20), initial_steps=1).learn(40)
