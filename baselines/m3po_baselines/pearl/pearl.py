@@ -32,7 +32,11 @@ Known deviations.
   between episodes only, and cannot adapt within one. So that few transitions are enough, the
   presets ``lite`` and ``quick`` train the encoder on contexts of all sizes
   (``context_size=(1, n)``), instead of one; and on all of a task's data under the prior
-  (``encoder_buffer_size``), because a short budget has little.
+  (``encoder_buffer_size``), because a short budget has little. With the published settings
+  (``default``) a context of training mixes several runs under z of the prior, and what an agent
+  sees that acts on its belief lies outside of them: one of three runs came to run one way
+  whatever was wanted. ``posterior_context`` shows the encoder such runs too
+  (``results/README.md``).
 - The encoder's buffer is a ring as long as a collection, instead of emptied before each.
 - Each episode of the posterior phase draws z from the posterior; in the authors' code its first
   episode still draws from the prior.
