@@ -74,14 +74,14 @@ def write_report(
         "name": store.root.name,
         "seeds": int(rows["seed"].nunique()),
     }
-    steps = {
-        (record["agent"], record["env"], record["schedule"]): int(record["config"]["steps"])
+    configs = {
+        (record["agent"], record["env"], record["schedule"]): record["config"]
         for _, record in finished
     }
     metrics = entry_metrics(rows, changes, references)
     table = leaderboard(rows, references, suite["seeds"]).merge(metrics, on=ENTRY, how="left")
     together = over_envs(rows, references)
-    page = make_page(table, seed_returns(rows), references, suite, steps, together)
+    page = make_page(table, seed_returns(rows), references, suite, configs, together)
     markdown = to_markdown(page)
     measures = measures_of(finished, rows)
     drawn: dict[str, bytes | None] = {

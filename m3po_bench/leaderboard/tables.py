@@ -26,7 +26,7 @@ def make_page(
     returns: Mapping[Key, Mapping[int, float]],
     references: References,
     suite: Mapping[str, Any],
-    steps: Mapping[tuple[str, str, str], int],
+    configs: Mapping[tuple[str, str, str], Mapping[str, Any]],
     together: pd.DataFrame,
 ) -> Page:
     """The leaderboard for people: a section for each env and schedule, then one over all envs.
@@ -36,7 +36,7 @@ def make_page(
         returns: From ``aggregate.seed_returns``; every seed is shown where there are few.
         references: References by role, for each env and schedule.
         suite: Its ``name`` and how many ``seeds`` it asks for.
-        steps: Training steps by agent, env and schedule.
+        configs: How runs were made, ``config`` in ``run.json``, by agent, env and schedule.
         together: From ``aggregate.over_envs``.
     """
     sections = []
@@ -45,7 +45,7 @@ def make_page(
     for names, group in online.groupby(["env", "schedule", "setting", "split"], sort=False):
         env, schedule, setting, split = map(str, names)
         known = references.get(reference_key(env, schedule, setting, split), {})
-        entries = [_entry(row, returns, suite["seeds"], steps) for row in _records(group)]
+        entries = [_entry(row, returns, suite["seeds"], configs) for row in _records(group)]
         parts = [Part(_references_line(known), pd.DataFrame(entries))]
         changing = group[group["changes"] > 0]
         if len(changing):
@@ -176,21 +176,22 @@ def _entry(
     row: Mapping[str, Any],
     returns: Mapping[Key, Mapping[int, float]],
     seeds_asked: int,
-    steps: Mapping[tuple[str, str, str], int],
+    configs: Mapping[tuple[str, str, str], Mapping[str, Any]],
 ) -> dict[str, str]:
     key = Key(*(row[name] for name in Key._fields))
+    config = configs[key.agent, key.env, key.schedule]
     seeds = ", ".join(f"{value:.1f}" for _, value in sorted(returns[key].items()))
     span = seeds if row["n_seeds"] < INTERVAL_SEEDS else _span(row, "return", ".1f")
     known = not pd.isna(row["score"])
     return {
         "Agent": str(row["agent"]) + ("" if row["complete"] else UNFINISHED),
-        "Env steps": f"{steps[key.agent, key.env, key.schedule]:,}",
+        "Env steps": f"{config['steps']:,}",
         "Seeds": f"{row['n_seeds']} of {max(seeds_asked, row['n_seeds'])}",
         "Return": f"{row['return_mean']:.1f}",
         "Seeds' returns": span,
         "Score": f"{row['score']:.2f}" if known else "",
         "Scores from, to": _span(row, "score", ".2f") if known else "",
-        "Is told": ", ".join(_privileges(key.agent)),
+        "Is told": ", ".join(_privileges(config)),
     }
 
 
@@ -200,8 +201,19 @@ def _span(row: Mapping[str, Any], name: str, form: str) -> str:
     return span if row["n_seeds"] < INTERVAL_SEEDS else f"[{span}]"
 
 
-def _privileges(agent: str) -> Sequence[str]:
-    return agent_spec(agent).privileges if agent in agent_names() else ()
+def _privileges(config: Mapping[str, Any]) -> Sequence[str]:
+    """What an agent is told; a suite's variant is told what agents of its class and env are."""
+    if config["agent"] in agent_names():
+        return agent_spec(config["agent"]).privileges
+    specs = [agent_spec(name) for name in agent_names()]
+    env_kwargs = config["env_kwargs"].items()
+    told = [
+        privilege
+        for spec in specs
+        if spec.entry_point == config["entry_point"] and spec.env_kwargs.items() <= env_kwargs
+        for privilege in spec.privileges
+    ]
+    return list(dict.fromkeys(told))
 
 
 def _records(group: pd.DataFrame) -> list[dict[str, Any]]:
