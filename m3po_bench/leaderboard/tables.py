@@ -205,11 +205,10 @@ def _privileges(config: Mapping[str, Any]) -> Sequence[str]:
     """What an agent is told; a suite's variant is told what agents of its class and env are."""
     if config["agent"] in agent_names():
         return agent_spec(config["agent"]).privileges
-    specs = [agent_spec(name) for name in agent_names()]
     env_kwargs = config["env_kwargs"].items()
     told = [
         privilege
-        for spec in specs
+        for spec in map(agent_spec, agent_names())
         if spec.entry_point == config["entry_point"] and spec.env_kwargs.items() <= env_kwargs
         for privilege in spec.privileges
     ]

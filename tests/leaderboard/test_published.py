@@ -164,17 +164,18 @@ def _curves(folder: Path, agent: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "place",
+    ("place", "n_seeds"),
     [
-        "cheetah-long/HalfCheetahFwdBwd-episodic",
-        "cheetah-long/HalfCheetahFwdBwd-hazard",
-        "lite/HalfCheetahDisabledJoint-hazard",
-        "lite/HalfCheetahPier-hazard",
+        ("cheetah-long/HalfCheetahFwdBwd-episodic", 3),
+        ("cheetah-long/HalfCheetahFwdBwd-hazard", 3),
+        ("lite/HalfCheetahDisabledJoint-hazard", 3),
+        ("lite/HalfCheetahPier-hazard", 2),
     ],
 )
-def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str) -> None:
+def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str, n_seeds: int) -> None:
     returns = {a: _curves(RESULTS / place, a) for a in ("M3PO", "SAC", "SAC-PrevReward")}
-    assert min(len(seeds) for seeds in returns.values()) >= 2
+    found = {agent: len(seeds) for agent, seeds in returns.items()}
+    assert found == {"M3PO": n_seeds, "SAC": 3, "SAC-PrevReward": 3}
     for step in (10_000, 20_000):
         at = {agent: [seed[step] for seed in seeds] for agent, seeds in returns.items()}
         assert min(at["M3PO"]) > max(at["SAC"] + at["SAC-PrevReward"])
