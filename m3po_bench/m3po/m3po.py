@@ -21,8 +21,9 @@ Known deviations. Unless ``encoder="separate"``, the policy does not have a recu
 own: it sees the meta-model's history states, detached, so that an update is a plain feed-forward
 one; D_model therefore is emptied at each refit of the model. Rewards are imagined in hindsight, by
 the history state of one real step later (``hindsight``), lest what pays comes to be believed; the
-paper's know no more than the rollout itself. Rollouts branch off late histories more often than
-off early ones (``start_recency``), the paper's off all alike. The reward is predicted from the
+paper's know no more than the rollout itself. Steps in which that tells of a change of task are left
+out (``surprise_limit``). Rollouts branch off late histories more often than off early ones
+(``start_recency``), the paper's off all alike. The reward is predicted from the
 sampled next observation, with an encoder and a likelihood of its own, and likelihoods are weighted
 by powers of the predicted variance (``common.dynamics``). Critics normalise their hidden layers and
 the actor is updated at every second of their updates, to spend less time on an update.
@@ -44,14 +45,16 @@ from torch import Tensor
 from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
-from m3po_bench.common.sequence_replay import SequenceReplay
+from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, deal_out
 from m3po_bench.m3po.branched_windows import BranchedWindows, branch_windows, window_batch
+from m3po_bench.m3po.changes import foreseen, without_changes
 from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.ramp import Ramp
+from m3po_bench.m3po.recurrent import check_encoder
 from m3po_bench.m3po.termination import TerminationFunction, offers_termination, termination_of
 
 _COUNTS = (
@@ -85,6 +88,8 @@ class M3PO(MetaAlgorithm):
             whole episodes from the first observations of real ones, without branching.
         hindsight: Whether rewards of branched rollouts are imagined with the history state that the
             real history has one step later; the paper's know no more than the rollout itself.
+        surprise_limit: Where hindsight changes the reward by more than so many deviations
+            (``MetaModel.surprise``) the task changed: not learnt from. ``math.inf``: all are.
         rollouts_per_step: Branched meta-rollouts M per env step; of full ones, so many that they
             make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
@@ -139,6 +144,7 @@ class M3PO(MetaAlgorithm):
         real_ratio: float | Sequence[float] = 0.05,
         rollout_length: int | Sequence[float] | str = 5,
         hindsight: bool = True,
+        surprise_limit: float = 1.0,
         rollouts_per_step: int = 80,
         rollout_every: int = 50,
         start_recency: float = 5.0,
@@ -169,10 +175,10 @@ class M3PO(MetaAlgorithm):
         self.ent_coef, self.target_entropy, self.real_ratio = ent_coef, target_entropy, real_ratio
         self.rollout_length, self.rollout_every = rollout_length, rollout_every
         self.rollouts_per_step, self.start_recency = rollouts_per_step, start_recency
-        self.hindsight, self.history, self.encoder = hindsight, history, encoder
+        self.hindsight, self.surprise_limit = hindsight, surprise_limit
+        self.history, self.encoder = history, encoder
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
-        self.model_learning_rate = model_learning_rate
-        self.model_weight_decay = model_weight_decay
+        self.model_learning_rate, self.model_weight_decay = model_learning_rate, model_weight_decay
         self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
         self.model_fit_steps, self.model_windows = model_fit_steps, model_windows
         self.model_window_length, self.model_rows = model_window_length, model_rows
@@ -192,26 +198,16 @@ class M3PO(MetaAlgorithm):
         self._length_ramp = Ramp.parse("rollout_length", length)  # type: ignore[arg-type]
         if min(self._length_ramp.first, self._length_ramp.last) < 1:
             raise ValueError(f"rollout_length={self.rollout_length!r}: expected at least 1")
+        # Where nothing is known yet, a step later hardly more is.
+        self._sees_later = self.hindsight and not self._full_rollouts
+        self._limit = self.surprise_limit if self._sees_later and self.history else math.inf
         if self.start_recency <= 0.0:
             raise ValueError(f"start_recency={self.start_recency!r}: expected a positive number")
-        self._check_encoder()
-
-    def _check_encoder(self) -> None:
-        if self.encoder not in ("shared", "separate"):
-            raise ValueError(f"encoder={self.encoder!r}: expected 'shared' or 'separate'")
-        if not 0 <= self.policy_burn_in < self.policy_window_length:
-            raise ValueError(
-                f"policy_burn_in={self.policy_burn_in}: expected at least 0 and less than "
-                f"policy_window_length={self.policy_window_length}"
-            )
+        if not self.surprise_limit > 0.0:
+            raise ValueError(f"surprise_limit={self.surprise_limit!r}: expected a positive number")
         self._separate = self.encoder == "separate"
-        if self._separate and not self.history:
-            raise ValueError("encoder='separate': expected history=True, else nothing is encoded")
-        if self._separate and self._full_rollouts:
-            raise ValueError(
-                "encoder='separate': expected a number of steps as rollout_length, got 'full'; "
-                "its updates go back through all steps of a rollout"
-            )
+        window, burn_in = self.policy_window_length, self.policy_burn_in
+        check_encoder(self.encoder, self.history, self._full_rollouts, window, burn_in)
 
     def _setup_model(self) -> None:
         assert isinstance(self.action_space, spaces.Box)
@@ -294,6 +290,7 @@ class M3PO(MetaAlgorithm):
         if self._separate:
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
             window, learn = replay.windows_to_learn_from(*sizes, self.start_recency)
+            learn &= foreseen(policy, window, self._limit)
             rest = (length, int(self._length_ramp.largest), ends, self.hindsight)
             self.windows.add(branch_windows(policy, window, learn, *rest))
             return
@@ -301,11 +298,13 @@ class M3PO(MetaAlgorithm):
             length = replay.longest_sequence
             starts = replay.sample_first(max(1, n // length))
         else:
-            starts = replay.sample(n, self.start_recency)
-        # Where nothing is known yet, a step later hardly more is.
-        hindsight = self.hindsight and not self._full_rollouts
-        for step in branch(policy, starts, length, ends, hindsight):
+            starts = self._histories(n, self.start_recency)
+        for step in branch(policy, starts, length, ends, self._sees_later):
             self.imagined.add(step.transitions(policy))
+
+    def _histories(self, n: int, recency: float = 1.0) -> RealTransitions:
+        """``n`` real transitions to learn from."""
+        return without_changes(self.policy, self.replay_buffer.sample(n, recency), self._limit)
 
     def _n_windows(self, n_histories: float) -> int:
         """So many windows that about ``n_histories`` of their steps are learnt from."""
@@ -333,7 +332,7 @@ class M3PO(MetaAlgorithm):
         return deal_out(n, imagined, self._real_batch(n * n_real))
 
     def _real_batch(self, n: int) -> Transitions:
-        data, policy = self.replay_buffer.sample(n), self.policy
+        data, policy = self._histories(n), self.policy
         return Transitions(
             policy.features(data.obs, data.state),
             data.action,

@@ -200,6 +200,28 @@ class MetaModel(nn.Module, HistoryStates):
         next_state = self.step_state(state, obs, action, reward, next_obs)
         return Imagined(next_obs, reward, terminated, next_state)
 
+    @torch.no_grad()
+    def surprise(self, obs: Tensor, state: Tensor, action: Tensor, later: Tensor) -> Tensor:
+        """By how much ``later`` changes the reward of an imagined step, shape (n,).
+
+        In standard deviations: of all rewards and of the predicted one, added in squares. So it is
+        large where one task was believed in and ``later`` believes in another, but not where
+        ``later`` settles what was open.
+
+        Args:
+            obs: Shape (n, obs_dim).
+            state: History states, shape (n, state_dim).
+            action: In [-1, 1], shape (n, action_dim).
+            later: History states of one real step later, shape (n, state_dim).
+        """
+        delta = self.dynamics.sample(self.dynamics_inputs(obs, state, action))
+        next_obs = obs + self.delta_norm.inverse(delta)
+        means, log_var = self.reward(self.reward_inputs(obs, state, action, next_obs))
+        variance = log_var.exp().mean(0) + means.var(0, correction=0)
+        then, _ = self.reward(self.reward_inputs(obs, later, action, next_obs))
+        surprise: Tensor = (then.mean(0) - means.mean(0)).abs() / (1.0 + variance).sqrt()
+        return surprise[:, 0]
+
 
 class MetaModelTrainer:
     """Maximum likelihood on windows of real histories.

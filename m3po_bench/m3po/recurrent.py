@@ -55,3 +55,27 @@ class RecurrentCritics(Critics):
         """See ``Critics.forward``; the actor's state is not looked at."""
         obs, own = features[..., : self._obs_dim], features[..., -self.encoder.state_dim :]
         return super().forward(torch.cat([obs, own], -1), action)
+
+
+def check_encoder(
+    encoder: str, history: bool, full_rollouts: bool, window_length: int, burn_in: int
+) -> None:
+    """Refuse what ``M3PO``'s arguments about encoders cannot be together.
+
+    Raises:
+        ValueError: If so; the message names the argument.
+    """
+    if encoder not in ("shared", "separate"):
+        raise ValueError(f"encoder={encoder!r}: expected 'shared' or 'separate'")
+    if not 0 <= burn_in < window_length:
+        raise ValueError(
+            f"policy_burn_in={burn_in}: expected at least 0 and less than "
+            f"policy_window_length={window_length}"
+        )
+    if encoder == "separate" and not history:
+        raise ValueError("encoder='separate': expected history=True, else nothing is encoded")
+    if encoder == "separate" and full_rollouts:
+        raise ValueError(
+            "encoder='separate': expected a number of steps as rollout_length, got 'full'; "
+            "its updates go back through all steps of a rollout"
+        )

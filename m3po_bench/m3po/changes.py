@@ -1,0 +1,48 @@
+"""Steps in which the task changed, as hindsight tells them, and why nothing is learnt from them.
+
+That a task changes just now is what nobody could know who acts. Hindsight tells it: the rewards of
+a rollout off that step turn, and values with them, by far more than any action is worth. Few as
+such steps are, they are what the critics' errors mostly consist of, and they halve what a faster
+gait seems to earn. So they are left out, and values are those of a task that stays; what follows a
+change is learnt from. (QMDP leaves changes to come out of account in the same way: Littman,
+Cassandra and Kaelbling 1995.)
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from m3po_bench.common.sequence_replay import RealTransitions
+from m3po_bench.m3po.policies import MetaPolicy
+
+
+@torch.no_grad()
+def foreseen(policy: MetaPolicy, real: RealTransitions, limit: float) -> Tensor:
+    """Which real transitions brought no change of task; of the shape of their rewards, bool.
+
+    Args:
+        policy: Acts in the imagined step by which this is judged: what really followed is what the
+            meta-model was fitted to, by heart if it could not be foreseen.
+        real: Transitions with any leading axes.
+        limit: Most by which the next history state may surprise (``MetaModel.surprise``).
+    """
+    if limit == math.inf or len(real.obs) == 0:
+        return torch.ones_like(real.reward, dtype=torch.bool)
+    obs, state, later = (x.flatten(0, -2) for x in (real.obs, real.state, real.next_state))
+    action = policy.actor.act(policy.features(obs, state))
+    surprise = policy.meta_model.surprise(obs, state, action, later)
+    return (surprise <= limit).view(real.reward.shape)
+
+
+def without_changes(policy: MetaPolicy, real: RealTransitions, limit: float) -> RealTransitions:
+    """As many transitions, others of them in the place of those that were not ``foreseen``."""
+    kept = foreseen(policy, real, limit)
+    changes, others = torch.nonzero(~kept).flatten(), torch.nonzero(kept).flatten()
+    if len(changes) == 0 or len(others) == 0:
+        return real
+    rows = torch.arange(len(kept))
+    rows[changes] = others[torch.randint(len(others), (len(changes),))]
+    return RealTransitions(*(x[rows] for x in real))
