@@ -34,14 +34,15 @@ def foreseen(policy: MetaPolicy, real: RealTransitions, limit: float) -> Tensor:
     obs, state, later = (x.flatten(0, -2) for x in (real.obs, real.state, real.next_state))
     action = policy.actor.act(policy.features(obs, state))
     surprise = policy.meta_model.surprise(obs, state, action, later)
-    return (surprise <= limit).view(real.reward.shape)
+    kept = (surprise <= limit).view(real.reward.shape)
+    return kept if kept.any() else torch.ones_like(kept)  # a limit that leaves nothing is none
 
 
 def without_changes(policy: MetaPolicy, real: RealTransitions, limit: float) -> RealTransitions:
     """As many transitions, others of them in the place of those that were not ``foreseen``."""
     kept = foreseen(policy, real, limit)
     changes, others = torch.nonzero(~kept).flatten(), torch.nonzero(kept).flatten()
-    if len(changes) == 0 or len(others) == 0:
+    if len(changes) == 0:
         return real
     rows = torch.arange(len(kept))
     rows[changes] = others[torch.randint(len(others), (len(changes),))]
