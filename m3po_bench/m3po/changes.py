@@ -2,10 +2,10 @@
 
 That a task changes just now is what nobody could know who acts. Hindsight tells it: the rewards of
 a rollout off that step turn, and values with them, by far more than any action is worth. Few as
-such steps are, they are what the critics' errors mostly consist of, and they halve what a faster
-gait seems to earn. So they are left out, and values are those of a task that stays; what follows a
-change is learnt from. (QMDP leaves changes to come out of account in the same way: Littman,
-Cassandra and Kaelbling 1995.)
+such steps are, most of the critics' squared error in a rollout's first step is theirs, and part of
+what a fast gait earns is taken back. So they are left out, and values are those of a task that
+stays; what follows a change is learnt from. (QMDP leaves changes to come out of account in the same
+way: Littman, Cassandra and Kaelbling 1995.) Figures are in docs/m3po.md.
 """
 
 from __future__ import annotations
