@@ -170,13 +170,12 @@ class M3PO(MetaAlgorithm):
         _init_setup_model: bool = True,
     ) -> None:
         self.buffer_size, self.batch_size = buffer_size, batch_size
-        self.tau, self.gamma, self.bfloat16 = tau, gamma, bfloat16
+        self.tau, self.gamma, self.bfloat16, self.encoder = tau, gamma, bfloat16, encoder
         self.gradient_steps, self.actor_every = gradient_steps, actor_every
         self.ent_coef, self.target_entropy, self.real_ratio = ent_coef, target_entropy, real_ratio
         self.rollout_length, self.rollout_every = rollout_length, rollout_every
         self.rollouts_per_step, self.start_recency = rollouts_per_step, start_recency
-        self.hindsight, self.surprise_limit = hindsight, surprise_limit
-        self.history, self.encoder = history, encoder
+        self.hindsight, self.surprise_limit, self.history = hindsight, surprise_limit, history
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
         self.model_learning_rate, self.model_weight_decay = model_learning_rate, model_weight_decay
         self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
