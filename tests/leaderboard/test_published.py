@@ -193,6 +193,7 @@ def test_the_page_has_the_half_cheetahs_curves(schedule: str) -> None:
 @pytest.mark.parametrize(
     ("env", "agents"),
     [
+        ("HalfCheetahFwdBwd", ["M3PO"]),
         ("HalfCheetahDisabledJoint", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"]),
         ("HalfCheetahPier", ["M3PO", "SAC-PrevReward", "SAC"]),
     ],
