@@ -94,6 +94,28 @@ def test_a_limit_that_is_not_positive_is_refused() -> None:
             tiny(surprise_limit=limit)
 
 
+def test_windows_are_not_learnt_from_in_steps_that_were_not_foreseen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny(encoder="separate", surprise_limit=0.5).learn(60)
+    judged: list[tuple[Tensor, float]] = []
+
+    def every_second(policy: Any, real: RealTransitions, limit: float) -> Tensor:
+        kept = torch.arange(len(real.reward)) % 2 == 0
+        judged.append((kept, limit))
+        return kept[:, None].expand(real.reward.shape)
+
+    monkeypatch.setattr("m3po_bench.m3po.m3po.foreseen", every_second)
+    model.windows.clear()
+    model._branch_meta_rollouts()
+    ((kept, limit),) = judged
+    windows = model.windows.sample(200)
+    assert limit == 0.5
+    assert windows.learn[:, kept].any()
+    assert not windows.learn[:, ~kept].any()
+    assert not windows.taken[~windows.learn].any()
+
+
 class AgesOf(gym.Wrapper[Any, Any, Any, Any]):
     """Keeps how long ago the task of each step began, ``NEVER`` for an episode's first task."""
 
