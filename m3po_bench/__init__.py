@@ -68,6 +68,7 @@ _M3PO_PRESETS: dict[str, dict[str, Any]] = {
         "gradient_steps": 1,
         "batch_size": 16,
         "rollout_length": 1,
+        "rollout_trust": 1.0,
         "rollouts_per_step": 10,
         "rollout_every": 10,
         "model_fit_every": 50,

@@ -101,6 +101,7 @@ def branch(
     length: int,
     termination: TerminationFunction | None = None,
     hindsight: bool = False,
+    trust: float = 1.0,
 ) -> Iterator[ImaginedStep]:
     """Roll the meta-model ``length`` steps under the policy from real histories.
 
@@ -112,13 +113,25 @@ def branch(
             one; the model's learnt one otherwise.
         hindsight: Whether rewards are predicted with the meta-model's history state of one real
             step later, which knows more of the real task, instead of the rollout's own.
+        trust: Below 1, a rollout ends before a step in which the meta-model's members are further
+            apart (``MetaModel.spread``) than in this share of all rollouts' first steps.
 
     Yields:
         The steps in their order.
     """
     rows, obs, state = torch.arange(len(starts.obs)), starts.obs, starts.state
+    limit: Tensor | None = None
     for _ in range(length):
         action = policy.actor.act(policy.features(obs, state))
+        if trust < 1.0 and length > 1:
+            spread = policy.meta_model.spread(obs, state, action)
+            if limit is None:
+                limit = torch.quantile(spread, trust)
+            else:
+                near = spread <= limit
+                rows, obs, state, action = rows[near], obs[near], state[near], action[near]
+                if len(obs) == 0:
+                    break
         later = starts.next_state[rows] if hindsight else None
         step = policy.imagine(obs, state, action, later)
         if termination is not None:
@@ -132,6 +145,17 @@ def branch(
         rows, obs, state = rows[goes_on], step.next_obs[goes_on], step.next_state[goes_on]
         if len(obs) == 0:
             break
+
+
+def real_transitions(policy: MetaPolicy, real: RealTransitions) -> Transitions:
+    """Of D_env, between the features that the policy sees."""
+    return Transitions(
+        policy.features(real.obs, real.state),
+        real.action,
+        real.reward,
+        policy.features(real.next_obs, real.next_state),
+        1.0 - real.terminated,
+    )
 
 
 def deal_out(n: int, *sources: Transitions) -> list[Transitions]:

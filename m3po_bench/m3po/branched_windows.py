@@ -103,6 +103,7 @@ def branch_windows(
     longest: int,
     termination: TerminationFunction | None = None,
     hindsight: bool = False,
+    trust: float = 1.0,
 ) -> BranchedWindows:
     """Branch ``length`` steps off every step that is learnt from.
 
@@ -114,6 +115,7 @@ def branch_windows(
         longest: The k there is to be room for.
         termination: See ``branch``.
         hindsight: See ``branch``.
+        trust: See ``branch``.
     """
     starts = RealTransitions(*(x[learn] for x in window))
     m, room = len(starts.obs), (*learn.shape, longest)
@@ -121,7 +123,7 @@ def branch_windows(
     reward, goes_on = torch.zeros(m, longest), torch.zeros(m, longest)
     next_obs = torch.zeros(m, longest, window.obs.shape[-1])
     taken = torch.zeros(m, longest, dtype=torch.bool)
-    for j, step in enumerate(branch(policy, starts, length, termination, hindsight)):
+    for j, step in enumerate(branch(policy, starts, length, termination, hindsight, trust)):
         action[step.rows, j], reward[step.rows, j] = step.action, step.reward
         next_obs[step.rows, j], goes_on[step.rows, j] = step.next_obs, step.not_terminated
         taken[step.rows, j] = True

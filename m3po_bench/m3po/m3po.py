@@ -42,12 +42,12 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.arguments import check_counts, check_shares
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
-from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, deal_out
+from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, deal_out, real_transitions
 from m3po_bench.m3po.branched_windows import BranchedWindows, branch_windows, window_batch
 from m3po_bench.m3po.changes import foreseen, without_changes
 from m3po_bench.m3po.diagnostics import diagnose
@@ -86,6 +86,8 @@ class M3PO(MetaAlgorithm):
             (start_epoch, end_epoch, first, last), in epochs of 1,000 env steps.
         rollout_length: Steps k of a branched meta-rollout, a ramp of k, or ``"full"``: rollouts of
             whole episodes from the first observations of real ones, without branching.
+        rollout_trust: Below 1, branched rollouts end before steps in which the meta-model's members
+            are further apart (``MetaModel.spread``) than in this share of their first steps.
         hindsight: Whether rewards of branched rollouts are imagined with the history state that the
             real history has one step later; the paper's know no more than the rollout itself.
         surprise_limit: Where hindsight changes the reward by more than so many deviations
@@ -135,17 +137,18 @@ class M3PO(MetaAlgorithm):
         learning_starts: int = 1000,
         batch_size: int = 128,
         tau: float = 0.005,
-        gamma: float = 0.99,
+        gamma: float = 0.97,
         gradient_steps: int = 16,
         actor_every: int = 2,
         bfloat16: bool = False,
         ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",
         real_ratio: float | Sequence[float] = 0.05,
-        rollout_length: int | Sequence[float] | str = 5,
+        rollout_length: int | Sequence[float] | str = 25,
+        rollout_trust: float = 0.95,
         hindsight: bool = True,
         surprise_limit: float = 1.0,
-        rollouts_per_step: int = 80,
+        rollouts_per_step: int = 16,
         rollout_every: int = 50,
         start_recency: float = 5.0,
         history: bool = True,
@@ -169,12 +172,12 @@ class M3PO(MetaAlgorithm):
         device: str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
-        self.buffer_size, self.batch_size = buffer_size, batch_size
-        self.tau, self.gamma, self.bfloat16, self.encoder = tau, gamma, bfloat16, encoder
+        self.buffer_size, self.tau, self.gamma, self.bfloat16 = buffer_size, tau, gamma, bfloat16
+        self.batch_size, self.encoder, self.start_recency = batch_size, encoder, start_recency
         self.gradient_steps, self.actor_every = gradient_steps, actor_every
         self.ent_coef, self.target_entropy, self.real_ratio = ent_coef, target_entropy, real_ratio
-        self.rollout_length, self.rollout_every = rollout_length, rollout_every
-        self.rollouts_per_step, self.start_recency = rollouts_per_step, start_recency
+        self.rollout_length, self.rollout_trust = rollout_length, rollout_trust
+        self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
         self.hindsight, self.surprise_limit, self.history = hindsight, surprise_limit, history
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
         self.model_learning_rate, self.model_weight_decay = model_learning_rate, model_weight_decay
@@ -182,21 +185,17 @@ class M3PO(MetaAlgorithm):
         self.model_fit_steps, self.model_windows = model_fit_steps, model_windows
         self.model_window_length, self.model_rows = model_window_length, model_rows
         self._check_arguments()
-        super().__init__(
-            policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size,
-            tensorboard_log, verbose, seed, device, _init_setup_model, warm_start_correlation,
-        )  # fmt: skip
+        learns = (policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size)
+        rest = (tensorboard_log, verbose, seed, device, _init_setup_model, warm_start_correlation)
+        super().__init__(*learns, *rest)
 
     def _check_arguments(self) -> None:
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
-        real = self._real_ramp = Ramp.parse("real_ratio", self.real_ratio)
-        if not (0.0 <= real.first <= 1.0 and 0.0 <= real.last <= 1.0):
-            raise ValueError(f"real_ratio={self.real_ratio!r}: expected shares from 0 to 1")
+        check_shares(rollout_trust=self.rollout_trust)
+        self._real_ramp = Ramp.parse("real_ratio", self.real_ratio, 0.0, 1.0)
         self._full_rollouts = self.rollout_length == "full"
         length = 1 if self._full_rollouts else self.rollout_length
-        self._length_ramp = Ramp.parse("rollout_length", length)  # type: ignore[arg-type]
-        if min(self._length_ramp.first, self._length_ramp.last) < 1:
-            raise ValueError(f"rollout_length={self.rollout_length!r}: expected at least 1")
+        self._length_ramp = Ramp.parse("rollout_length", length, 1.0)  # type: ignore[arg-type]
         # Where nothing is known yet, a step later hardly more is.
         self._sees_later = self.hindsight and not self._full_rollouts
         self._limit = self.surprise_limit if self._sees_later and self.history else math.inf
@@ -290,16 +289,22 @@ class M3PO(MetaAlgorithm):
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
             window, learn = replay.windows_to_learn_from(*sizes, self.start_recency)
             learn &= foreseen(policy, window, self._limit)
-            rest = (length, int(self._length_ramp.largest), ends, self.hindsight)
-            self.windows.add(branch_windows(policy, window, learn, *rest))
-            return
-        if self._full_rollouts:
-            length = replay.longest_sequence
-            starts = replay.sample_first(max(1, n // length))
+            rest = (int(self._length_ramp.largest), ends, self.hindsight, self.rollout_trust)
+            windows = branch_windows(policy, window, learn, length, *rest)
+            self.windows.add(windows)
+            n, n_steps = int(learn.sum()), int(windows.taken.sum())
         else:
-            starts = self._histories(n, self.start_recency)
-        for step in branch(policy, starts, length, ends, self._sees_later):
-            self.imagined.add(step.transitions(policy))
+            if self._full_rollouts:
+                length, trust = replay.longest_sequence, 1.0
+                starts = replay.sample_first(max(1, n // length))
+            else:
+                starts, trust = self._histories(n, self.start_recency), self.rollout_trust
+            n, n_steps = len(starts.obs), 0
+            for step in branch(policy, starts, length, ends, self._sees_later, trust):
+                self.imagined.add(step.transitions(policy))
+                n_steps += len(step.rows)
+        self._mean_length = max(n_steps, 1) / max(n, 1)
+        self.logger.record("train/rollout_length", self._mean_length)
 
     def _histories(self, n: int, recency: float = 1.0) -> RealTransitions:
         """``n`` real transitions to learn from."""
@@ -319,8 +324,7 @@ class M3PO(MetaAlgorithm):
         return logs[-1] if logs else {}
 
     def _update_from_windows(self) -> dict[str, Tensor]:
-        length = int(self._length_ramp.at(self.num_timesteps))
-        windows = self.windows.sample(self._n_windows(self.batch_size / length))
+        windows = self.windows.sample(self._n_windows(self.batch_size / self._mean_length))
         batch, features = window_batch(self.policy, windows, self._real_ramp.at(self.num_timesteps))
         return self.soft_actor_critic.update(batch, actor_features=features)
 
@@ -328,17 +332,8 @@ class M3PO(MetaAlgorithm):
         """``n`` batches, drawn at once: a call costs more than the rows that it draws."""
         n_real = round(self._real_ramp.at(self.num_timesteps) * self.batch_size)
         imagined = self.imagined.sample(n * (self.batch_size - n_real))
-        return deal_out(n, imagined, self._real_batch(n * n_real))
-
-    def _real_batch(self, n: int) -> Transitions:
-        data, policy = self._histories(n), self.policy
-        return Transitions(
-            policy.features(data.obs, data.state),
-            data.action,
-            data.reward,
-            policy.features(data.next_obs, data.next_state),
-            1.0 - data.terminated,
-        )
+        real = real_transitions(self.policy, self._histories(n * n_real))
+        return deal_out(n, imagined, real)
 
     def save_replay_buffer(self, path: str | Path) -> None:
         """Save D_env, as SB3's method of this name does; tensors only, nothing pickled."""

@@ -200,6 +200,19 @@ class MetaModel(nn.Module, HistoryStates):
         next_state = self.step_state(state, obs, action, reward, next_obs)
         return Imagined(next_obs, reward, terminated, next_state)
 
+    def spread(self, obs: Tensor, state: Tensor, action: Tensor) -> Tensor:
+        """How far the members' mean changes of the observation are apart, shape (n,).
+
+        Root mean square over its columns, in deviations of each.
+
+        Args:
+            obs: Shape (n, obs_dim).
+            state: History states, shape (n, state_dim).
+            action: In [-1, 1], shape (n, action_dim).
+        """
+        mean: Tensor = self.dynamics(self.dynamics_inputs(obs, state, action))[0]
+        return mean.var(0, correction=0).mean(-1).sqrt()
+
     @torch.no_grad()
     def surprise(self, obs: Tensor, state: Tensor, action: Tensor, later: Tensor) -> Tensor:
         """By how much ``later`` changes the reward of an imagined step, shape (n,).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,14 +27,22 @@ class Ramp:
     last: float
 
     @classmethod
-    def parse(cls, name: str, value: float | Sequence[float]) -> Ramp:
+    def parse(
+        cls, name: str, value: float | Sequence[float], least: float, most: float = math.inf
+    ) -> Ramp:
         """A number, which stays, or the four numbers (start, end, first, last).
 
+        Args:
+            name: Of the argument.
+            value: Of the argument.
+            least: Smallest value there may be.
+            most: Largest value there may be.
+
         Raises:
-            ValueError: If it is neither; the message names the argument.
+            ValueError: If it is neither, or out of range; the message names the argument.
         """
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return cls(0.0, 1.0, value, value)
+            return cls(0.0, 1.0, value, value)._within(name, value, least, most)
         if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
             raise ValueError(
                 f"{name}={value!r}: expected a number or (start_epoch, end_epoch, first, last)"
@@ -41,7 +50,13 @@ class Ramp:
         ramp = cls(*(float(x) for x in value))
         if not 0.0 <= ramp.start < ramp.end:
             raise ValueError(f"{name}={value!r}: expected 0 <= start_epoch < end_epoch")
-        return ramp
+        return ramp._within(name, value, least, most)
+
+    def _within(self, name: str, value: object, least: float, most: float) -> Ramp:
+        if not (least <= self.first <= most and least <= self.last <= most):
+            limits = f"at least {least:g}" + (f" and at most {most:g}" if most < math.inf else "")
+            raise ValueError(f"{name}={value!r}: expected {limits}")
+        return self
 
     def at(self, step: int) -> float:
         """The value after ``step`` env steps."""

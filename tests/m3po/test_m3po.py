@@ -231,6 +231,8 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(ent_coef="car")
     with pytest.raises(ValueError, match="rollout_length=0: expected at least 1"):
         tiny(rollout_length=0)
+    with pytest.raises(ValueError, match=r"rollout_trust=1\.5"):
+        tiny(rollout_trust=1.5)
     with pytest.raises(ValueError, match=r"start_recency=0\.0: expected a positive number"):
         tiny(start_recency=0.0)
     with pytest.raises(ValueError, match=r"real_ratio=1\.5"):

@@ -12,7 +12,7 @@ import torch
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 from m3po_bench.common.soft_actor_critic import Actor, Transitions
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch
-from m3po_bench.m3po.meta_model import MetaModel, MetaModelTrainer
+from m3po_bench.m3po.meta_model import Imagined, MetaModel, MetaModelTrainer
 
 SMALL = {"state_dim": 8, "embedding": 16, "ensemble_size": 3, "hidden": (32,)}
 
@@ -138,6 +138,44 @@ def test_rollouts_carry_states_and_stop_where_episodes_end() -> None:
             torch.testing.assert_close(now[goes_on], later)
     (only,) = branch(policy, starts, 3, lambda o, a, n: torch.ones(len(o)))
     assert only.not_terminated.sum() == 0
+
+
+def test_spread_is_how_far_members_are_apart() -> None:
+    model, replay = fitted(history=True, steps=1)
+    data = replay.sample(7)
+    apart = torch.linspace(0.0, 3.0, 7)
+
+    def members(inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        mean = torch.stack([apart, -apart])[..., None] + inputs[:, :1] * 0.0
+        return mean, torch.zeros_like(mean)
+
+    model.dynamics.forward = members  # type: ignore[method-assign]
+    torch.testing.assert_close(model.spread(data.obs, data.state, data.action), apart)
+
+
+def test_rollouts_end_where_members_are_further_apart_than_at_most_starts() -> None:
+    """From its 2nd step on every rollout is at a place of its own choosing, known or unknown."""
+    model, replay = fitted(history=True, steps=20)
+    policy: Any = SimpleNamespace(
+        actor=Actor(1 + model.state_dim, 1, (8,)), features=model.features, meta_model=model
+    )
+    starts = replay.sample(40)._replace(obs=torch.linspace(0.0, 1.0, 40)[:, None])
+    model.spread = lambda obs, state, action: obs[:, 0]  # type: ignore[method-assign]
+
+    def imagine(obs: Any, state: Any, action: Any, later: Any) -> Imagined:
+        zero = torch.zeros(len(obs))
+        return Imagined(obs + 0.25, zero, zero, state)
+
+    policy.imagine = imagine
+    steps = list(branch(policy, starts, 10, trust=0.6))
+    limit = torch.quantile(starts.obs[:, 0], 0.6)
+    assert len(steps[0].rows) == 40  # a start is known by definition
+    for h, step in enumerate(steps[1:], 1):
+        inside = torch.nonzero(starts.obs[:, 0] + 0.25 * h <= limit).flatten()
+        assert step.rows.tolist() == inside.tolist()
+    assert len(steps) == 3
+    assert [len(s.rows) for s in branch(policy, starts, 3)] == [40] * 3
+    assert len(list(branch(policy, starts, 10, trust=0.0))) == 1
 
 
 def test_the_newest_are_kept() -> None:
