@@ -23,10 +23,11 @@ one; D_model therefore is emptied at each refit of the model. Rewards are imagin
 the history state of one real step later (``hindsight``), lest what pays comes to be believed; the
 paper's know no more than the rollout itself. Steps in which that tells of a change of task are left
 out (``surprise_limit``). Rollouts branch off late histories more often than off early ones
-(``start_recency``), the paper's off all alike. The reward is predicted from the
-sampled next observation, with an encoder and a likelihood of its own, and likelihoods are weighted
-by powers of the predicted variance (``common.dynamics``). Critics normalise their hidden layers and
-the actor is updated at every second of their updates, to spend less time on an update.
+(``start_recency``), the paper's off all alike; they end where the ensemble's members disagree
+(``rollout_trust``), the paper's after k steps. The reward is predicted from the sampled next
+observation, with an encoder and a likelihood of its own, and likelihoods are weighted by powers of
+the predicted variance (``common.dynamics``). Critics normalise their hidden layers and the actor is
+updated at every second of their updates, to spend less time on an update.
 """
 
 from __future__ import annotations
