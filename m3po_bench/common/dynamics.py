@@ -69,7 +69,7 @@ class GaussianEnsemble(nn.Module):
         batch = inputs.shape[0]
         share = -(-batch // self.n)
         order = torch.randperm(batch, device=inputs.device)
-        padded = torch.cat([order, order[: share * self.n - batch]])
+        padded = order[torch.arange(share * self.n) % batch]
         mean, log_var = self(inputs.index_select(0, padded).view(self.n, share, -1))
         draw = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
         out = torch.empty(batch, self.out_features, device=inputs.device)
