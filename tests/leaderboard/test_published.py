@@ -168,6 +168,7 @@ def _curves(folder: Path, agent: str) -> list[Any]:
     [
         ("cheetah-long/HalfCheetahFwdBwd-episodic", 3),
         ("cheetah-long/HalfCheetahFwdBwd-hazard", 3),
+        ("lite/HalfCheetahFwdBwd-hazard", 3),
         ("lite/HalfCheetahDisabledJoint-hazard", 3),
         ("lite/HalfCheetahPier-hazard", 2),
     ],
@@ -190,10 +191,18 @@ def test_the_page_has_the_half_cheetahs_curves(schedule: str) -> None:
         assert f"| `{schedule}`, {name} seed | {cells} |" in page
 
 
+def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
+    page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
+    curves = _curves(RESULTS / "lite" / "HalfCheetahFwdBwd-hazard", "M3PO")
+    steps = (3000, 5000, 7000, 9000, 12_000, 15_000, 20_000)
+    cells = [", ".join(f"{seed[step]:.0f}" for seed in curves) for step in steps]
+    assert f"| up to 25 steps, by trust | {' | '.join(cells)} |" in page
+
+
 @pytest.mark.parametrize(
     ("env", "agents"),
     [
-        ("HalfCheetahFwdBwd", ["M3PO"]),
+        ("HalfCheetahFwdBwd", ["M3PO", "SAC-PrevReward", "SAC"]),
         ("HalfCheetahDisabledJoint", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"]),
         ("HalfCheetahPier", ["M3PO", "SAC-PrevReward", "SAC"]),
     ],
