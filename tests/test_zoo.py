@@ -300,7 +300,7 @@ def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
 def test_published_inner_steps_pay_where_legs_run(name: str) -> None:
     """From five episodes in a task, as ``results/README.md`` says."""
     model = load_pretrained(name, "HalfCheetahFwdBwd", schedule="episodic", folder=PUBLISHED)
-    # Few tasks mislead: MAML gains 5 in the first twenty and 30 in the next, on an AMD processor.
+    # As many tasks as the page speaks of: MAML gains 5 in the first half of them, 30 in the other.
     found = model.diagnostics([SimpleNamespace(index=i) for i in range(40)])
     assert found["adaptation/return_after"] > found["adaptation/return_before"] + 10.0
 

@@ -197,6 +197,7 @@ class M3PO(MetaAlgorithm):
         self._full_rollouts = self.rollout_length == "full"
         length = 1 if self._full_rollouts else self.rollout_length
         self._length_ramp = Ramp.parse("rollout_length", length, 1.0)  # type: ignore[arg-type]
+        self._trust = 1.0 if self._full_rollouts else self.rollout_trust
         # Where nothing is known yet, a step later hardly more is.
         self._sees_later = self.hindsight and not self._full_rollouts
         self._limit = self.surprise_limit if self._sees_later and self.history else math.inf
@@ -290,18 +291,18 @@ class M3PO(MetaAlgorithm):
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
             window, learn = replay.windows_to_learn_from(*sizes, self.start_recency)
             learn &= foreseen(policy, window, self._limit)
-            rest = (int(self._length_ramp.largest), ends, self.hindsight, self.rollout_trust)
+            rest = (int(self._length_ramp.largest), ends, self.hindsight, self._trust)
             windows = branch_windows(policy, window, learn, length, *rest)
             self.windows.add(windows)
             n, n_steps = int(learn.sum()), int(windows.taken.sum())
         else:
             if self._full_rollouts:
-                length, trust = replay.longest_sequence, 1.0
+                length = replay.longest_sequence
                 starts = replay.sample_first(max(1, n // length))
             else:
-                starts, trust = self._histories(n, self.start_recency), self.rollout_trust
+                starts = self._histories(n, self.start_recency)
             n, n_steps = len(starts.obs), 0
-            for step in branch(policy, starts, length, ends, self._sees_later, trust):
+            for step in branch(policy, starts, length, ends, self._sees_later, self._trust):
                 self.imagined.add(step.transitions(policy))
                 n_steps += len(step.rows)
         self._mean_length = max(n_steps, 1) / max(n, 1)

@@ -138,10 +138,11 @@ def test_imagined_steps_cost_at_most_twice_their_products(
         else:
             policy.imagine(starts.obs, starts.state, starts.action)
 
+    # Nearly all rollouts go on, lest what is left out is taken for speed.
+    n_steps = sum(len(step.rows) for step in branch(policy, starts, length, trust=trust))
+    assert n_steps > 0.95 * n * length
     found = ratio(ours, products(layers), rounds=12)
-    benchmark.extra_info["steps_per_second"] = (
-        n * length * benchmark.extra_info["rounds_per_second"]
-    )
+    benchmark.extra_info["steps_per_second"] = n_steps * benchmark.extra_info["rounds_per_second"]
     assert found < 2.0
 
 

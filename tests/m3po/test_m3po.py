@@ -103,6 +103,24 @@ def test_longer_rollouts() -> None:
     assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
 
 
+@pytest.mark.parametrize("encoder", ["shared", "separate"])
+def test_rollouts_end_by_trust(encoder: str) -> None:
+    lengths = []
+    for trust in (1.0, 0.5, 0.0):
+        model = tiny(rollout_length=4, rollout_trust=trust, encoder=encoder).learn(51)
+        if encoder == "separate":
+            windows = model.windows.sample(500)
+            taken = windows.taken.sum().item() / windows.learn.sum().item()
+        else:
+            taken = len(model.imagined) / (model.rollouts_per_step * model.rollout_every)
+        assert model._mean_length == pytest.approx(taken, rel=0.2)
+        lengths.append(taken)
+    full, half, none = lengths
+    assert full == 4.0
+    assert 1.0 < half < 4.0
+    assert 1.0 <= none < half
+
+
 def test_hindsight_changes_rewards_and_memory_takes_in_what_is_imagined() -> None:
     model = tiny().learn(55)
     policy, starts = model.policy, model.replay_buffer.sample(200)
@@ -147,7 +165,7 @@ def test_rollouts_grow_along_a_ramp() -> None:
 
 def test_full_rollouts_start_where_episodes_do_and_last_as_long() -> None:
     env = gym.make(ENV, max_episode_steps=25)
-    model = tiny(env, rollout_length="full", rollout_every=50).learn(60)
+    model = tiny(env, rollout_length="full", rollout_every=50, rollout_trust=0.5).learn(60)
     n = 50 * model.rollouts_per_step // 25
     assert len(model.imagined) == n * 25
     assert model.imagined._data is not None
