@@ -6,6 +6,7 @@ are imported only when one of them is made.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import m3po_baselines
@@ -91,22 +92,32 @@ def _register() -> None:
     entry_point = "m3po_bench.m3po.m3po:M3PO"
     models = ("meta_model.dynamics.", "meta_model.reward.", "meta_model.termination.")
     learning_only = ("critics.", "critic_targets.", "log_alpha", *models)
+    # 1: rollouts of up to 25 steps, by trust, and a discount of .97 became the class's defaults.
+    revisions = {"default": 1, "lite": 1}
+    m3po = AgentSpec(
+        "M3PO",
+        entry_point,
+        _M3PO_PRESETS,
+        paper=paper,
+        learning_only=learning_only,
+        revisions=revisions,
+    )
+    register_agent(m3po)
     register_agent(
-        AgentSpec("M3PO", entry_point, _M3PO_PRESETS, paper=paper, learning_only=learning_only)
+        replace(
+            m3po,
+            name="M3PO-Oracle",
+            entry_point="m3po_bench.m3po.oracle:M3POOracle",
+            env_kwargs={"visibility": "oracle"},
+            privileges=("sees the task",),
+        )
     )
     memoryless = {
         preset: {**_M3PO_PRESETS.get(preset, {}), "history": False}
         for preset in ("default", "quick", "tiny")
     }
-    register_agent(
-        AgentSpec(
-            "MBPO",
-            entry_point,
-            memoryless,
-            paper="Janner et al. 2019, arXiv 1906.08253",
-            learning_only=learning_only,
-        )
-    )
+    mbpo_paper = "Janner et al. 2019, arXiv 1906.08253"
+    register_agent(replace(m3po, name="MBPO", presets=memoryless, paper=mbpo_paper))
     m3po_baselines.register()
     load_plugins()
 

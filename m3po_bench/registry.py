@@ -49,6 +49,9 @@ class AgentSpec:
         paper: Where the method was published.
         learning_only: How the names of policy weights begin that ``predict`` never reads, such as
             ``critic``; the zoo leaves them out (``m3po_bench.zoo``).
+        revisions: How often each preset has become another agent without a word in ``presets``,
+            because its class's own defaults changed: results of another revision are of another
+            configuration. Presets that never did are left out.
     """
 
     name: str
@@ -58,6 +61,7 @@ class AgentSpec:
     privileges: tuple[str, ...] = ()
     paper: str = ""
     learning_only: tuple[str, ...] = ()
+    revisions: Mapping[str, int] = field(default_factory=dict)
 
     def load_class(self) -> type[Any]:
         """Import the agent's class."""
@@ -71,15 +75,21 @@ class AgentSpec:
         Raises:
             UnknownNameError: If there is one; it names the nearest.
         """
-        known: set[str] = set()
-        for cls in self.load_class().__mro__:
-            parameters = inspect.signature(cls).parameters.values()
-            known |= {p.name for p in parameters if p.kind is not p.VAR_KEYWORD}
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-                break
+        known = self.parameters()
         for name in given:
             if name not in known:
                 raise unknown_name(f"argument of {self.name}", name, known)
+
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """What the class takes by name, or what it passes that on to does."""
+        found: dict[str, inspect.Parameter] = {}
+        for cls in self.load_class().__mro__:
+            parameters = inspect.signature(cls).parameters.values()
+            named = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
+            found = {**named, **found}
+            if len(named) == len(parameters):
+                break
+        return found
 
     def kwargs(self, preset: str) -> dict[str, Any]:
         """Keyword arguments of a preset, laid over ``default``.

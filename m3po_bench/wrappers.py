@@ -213,6 +213,26 @@ class ObserveTask(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConst
         return self._observe(obs, info), reward, terminated, truncated, info
 
 
+def show_task(env: Any) -> Any:
+    """The env; a single Gymnasium env that does not show its task gets ``ObserveTask``."""
+    if isinstance(env, gym.Env) and env.has_wrapper_attr("tasks"):
+        return env if TASK in layout_of(env).names else ObserveTask(env)
+    return env
+
+
+def check_shows_task(env: Any) -> None:
+    """Refuse an env whose observation does not show the task.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if TASK not in (names := layout_of(env).names):
+        raise ValueError(
+            f"the oracle must see the task, but the observation has only {names}: "
+            'make the env with visibility="oracle"'
+        )
+
+
 class TrialWrapper(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs):
     """K episodes in one task, seen as one long episode: a trial (Duan et al. 2016, RL2).
 

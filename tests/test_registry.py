@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,3 +70,48 @@ def test_a_family_of_baselines_may_be_the_first_import() -> None:
     code = "import m3po_baselines.learning_to_adapt, m3po_bench; print(*m3po_bench.agent_names())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"M3PO", "GrBAL", "PEARL"} <= set(done.stdout.split())
+
+
+def _settings(name: str, preset: str) -> str:
+    """A hash of every argument that the agent is made with, its class's defaults among them."""
+    spec = agent_spec(name)
+    defaults = {name: p.default for name, p in spec.parameters().items()}
+    settings = {k: v for k, v in {**defaults, **spec.kwargs(preset)}.items() if k not in _NO_MATTER}
+    text = json.dumps(settings, sort_keys=True, default=lambda v: getattr(v, "__qualname__", "?"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+_NO_MATTER = {
+    "policy", "env", "seed", "device", "verbose", "tensorboard_log", "stats_window_size",
+    "monitor_wrapper", "supported_action_spaces", "_init_setup_model",
+}  # fmt: skip
+"""Arguments that decide no result."""
+_OWN = ("m3po_bench.", "m3po_baselines.")
+NAMES = agent_names()  # when collected: other tests register toys of theirs
+_SETTINGS = Path(__file__).with_name("agent_settings.json")
+
+
+def test_who_changes_a_default_raises_the_revision() -> None:
+    """Or else results of before would be continued with another agent's."""
+    names = [name for name in NAMES if agent_spec(name).entry_point.startswith(_OWN)]
+    made = {
+        name: {
+            preset: [agent_spec(name).revisions.get(preset, 0), _settings(name, preset)]
+            for preset in ("default", "lite", "quick")
+        }
+        for name in names
+    }
+    recorded = json.loads(_SETTINGS.read_text(encoding="utf-8"))
+    if made == recorded:
+        return
+    changed = [
+        f"{name}, {preset}"
+        for name, by_preset in made.items()
+        for preset, found in by_preset.items()
+        if recorded.get(name, {}).get(preset) != found
+    ]
+    pytest.fail(
+        f"other settings than in {_SETTINGS.name}: {'; '.join(changed)}. If the registry's presets "
+        "do not show the change, raise that preset's number in AgentSpec.revisions; then write "
+        f"there:\n{json.dumps(made, indent=1)}"
+    )

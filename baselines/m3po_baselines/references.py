@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -23,7 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
-from m3po_bench.wrappers import TASK, ObservationLayout, ObserveTask, layout_of
+from m3po_bench.wrappers import TASK, ObservationLayout, check_shows_task, layout_of, show_task
 
 Array = NDArray[Any]
 
@@ -158,19 +157,13 @@ class OracleSAC(MemorylessSAC):
 
     @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
-        if isinstance(env, gym.Env) and env.has_wrapper_attr("tasks"):
-            env = env if TASK in layout_of(env).names else ObserveTask(env)
-        return MemorylessSAC._wrap_env(env, verbose, monitor_wrapper)
+        return MemorylessSAC._wrap_env(show_task(env), verbose, monitor_wrapper)
 
     def _extractor(
         self, layout: ObservationLayout
     ) -> tuple[type[BaseFeaturesExtractor], dict[str, Any]]:
-        if TASK not in layout.names:
-            raise ValueError(
-                f"the oracle must see the task, but the observation has only {layout.names}: "
-                'make the env with visibility="oracle"'
-            )
         assert self.env is not None
+        check_shows_task(self.env)
         tasks = self.env.get_attr("tasks")[0]
         task_columns = layout.columns(TASK).tolist()
         columns = layout.memoryless_columns.tolist()

@@ -118,6 +118,8 @@ class RunSpec:
             "kwargs": {**spec.kwargs(self.budget.preset), **self.variant.kwargs},
             **asdict(self.budget),
         }
+        if revision := spec.revisions.get(self.budget.preset, 0):
+            config["revision"] = revision
         plain: dict[str, Any] = json.loads(json.dumps(config, default=_qualified_name))
         return plain
 
