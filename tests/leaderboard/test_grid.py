@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from m3po_bench import registry
 from m3po_bench.leaderboard.grid import (
     Budget,
     RunSpec,
@@ -22,7 +23,7 @@ from m3po_bench.leaderboard.grid import (
     check_variants,
 )
 from m3po_bench.leaderboard.suite_files import MAX_BYTES, load_suite, parse_suite, suite_names
-from m3po_bench.registry import UnknownNameError
+from m3po_bench.registry import UnknownNameError, agent_spec
 
 KEYS = (
     "name", "envs", "schedule", "agents", "seeds", "steps", "preset", "checkpoints",
@@ -117,6 +118,18 @@ def test_hash_depends_on_everything_but_the_seed(table: dict[str, Any]) -> None:
     ]
     assert same.config_hash == run.config_hash
     assert len({run.config_hash, *(other.config_hash for other in others)}) == 6
+
+
+def test_hash_depends_on_the_revision_of_the_preset(
+    table: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = parse_suite(table).runs()[0]
+    before, spec = run.config_hash, agent_spec(run.variant.agent)
+    assert "revision" not in run.config
+    for preset, changes in ((run.budget.preset, True), ("quick", False)):
+        revised = replace(spec, revisions={preset: 1})
+        monkeypatch.setattr(registry, "_AGENTS", {spec.name: revised})
+        assert (run.config_hash != before) == changes
 
 
 def test_run_survives_json(table: dict[str, Any]) -> None:
