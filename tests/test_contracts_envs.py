@@ -105,6 +105,9 @@ def test_it_is_a_meta_env_with_unit_actions(env_id: str) -> None:
     assert np.all(space.low == -1)
     assert np.all(space.high == 1)
     assert body(env).env_id == env_id
+    env.reset(seed=0)
+    info = env.step(env.action_space.sample())[-1]
+    assert all(np.isfinite(float(info[name])) for name in body(env).reported)
 
 
 @every_id

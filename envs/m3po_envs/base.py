@@ -91,6 +91,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     schedule_defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Arguments of schedules, by schedule, where the usual ones do not suit the body."""
 
+    reported: ClassVar[tuple[str, ...]] = ()
+    """Numbers in a step's ``info`` whose mean over an episode tells what its return hides."""
+
     horizon: int
     """Transitions for which changes are drawn: the time limit, which ``gym.make`` keeps in a
     wrapper; ``PreviousActionReward`` passes it on."""

@@ -202,6 +202,7 @@ class Direction(LocomotionBase):
     """
 
     dimensions: ClassVar[int] = 2
+    reported = ("directional_velocity",)
     distributions: ClassVar[Mapping[str, UniformTasks]] = {
         "train": UniformTasks(("direction",), ((0.0, 1.5 * math.pi),), angles=("direction",)),
         "ood": UniformTasks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -22,6 +23,8 @@ from m3po_bench.leaderboard.settings import (
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
 from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, Finished
 
+OF_RUN = ("agent", "env", "schedule", "seed")
+"""Columns that say which run a row is of."""
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
     "return_mean", "return_low", "return_high", "score", "score_low", "score_high",
@@ -60,14 +63,15 @@ def load_rows(finished: Finished) -> pd.DataFrame:
         finished: From ``Store.finished``.
 
     Returns:
-        A long table: agent, env, schedule, seed, then the columns of ``store.COLUMNS``.
+        A long table: agent, env, schedule, seed, then the columns of ``store.COLUMNS``, then those
+        of what the envs report, NaN for other envs.
 
     Raises:
         SuiteError: If runs of one entry were configured differently, or rows are missing
             or have other columns.
     """
-    header = ",".join(COLUMNS)
-    texts: list[str] = []
+    columns = ",".join(COLUMNS)
+    texts: list[tuple[str, str]] = []
     runs: list[tuple[Any, ...]] = []
     hashes: dict[tuple[str, str, str], str] = {}
     for folder, record in finished:
@@ -80,14 +84,19 @@ def load_rows(finished: Finished) -> pd.DataFrame:
         if not (folder / EVALUATION).is_file():
             raise SuiteError(f"{folder}: finished, but without {EVALUATION}; run the suite again")
         content = gzip.decompress((folder / EVALUATION).read_bytes()).decode()
-        found, _, text = content.partition("\n")
-        if found != header or not text.endswith("\n") or "\n\n" in text:
-            raise SuiteError(f"{folder / EVALUATION}: expected rows of {header}")
-        texts.append(text)
+        header, _, text = content.partition("\n")
+        fits = f"{header},".startswith(f"{columns},")
+        if not fits or not text.endswith("\n") or "\n\n" in text:
+            raise SuiteError(f"{folder / EVALUATION}: expected rows of {columns}")
+        texts.append((header, text))
         runs += [(*entry, record["seed"])] * text.count("\n")
-    # All at once: to read a thousand small tables takes longer than all the rest of a report.
-    table = pd.read_csv(io.StringIO(f"{header}\n{''.join(texts)}"))
-    of_run = pd.DataFrame(runs, columns=["agent", "env", "schedule", "seed"])
+    # As few as can be: to read a thousand small tables takes longer than all the rest of a report.
+    tables = [
+        pd.read_csv(io.StringIO("".join([header, "\n", *(text for _, text in alike)])))
+        for header, alike in itertools.groupby(texts, key=lambda found: found[0])
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    of_run = pd.DataFrame(runs, columns=list(OF_RUN))
     return pd.concat([of_run, table], axis=1)
 
 

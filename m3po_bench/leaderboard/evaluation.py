@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +30,7 @@ class Episode:
         tasks: Its values, shape (T, n_params); without columns where the env does not tell.
         steps_since_change: Steps since its task began, at each step, shape (T,).
         n_changes: Changes of the task within the episode.
+        reported: What the env reports in each step (see ``reported_by``), by name, shape (T,).
     """
 
     index: int
@@ -40,6 +41,7 @@ class Episode:
     tasks: NDArray[np.float64]
     steps_since_change: NDArray[np.int64]
     n_changes: int
+    reported: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def total(self) -> float:
@@ -54,6 +56,7 @@ class _Recording:
     index: int
     observations: list[Any]
     info: dict[str, Any]
+    reported: dict[str, list[float]]
     actions: list[Any] = field(default_factory=list)
     steps: list[tuple[float, int, Any, int]] = field(default_factory=list)
 
@@ -63,6 +66,8 @@ class _Recording:
         self.steps.append(
             (reward, before["task_id"], before.get("task", ()), before["steps_since_change"])
         )
+        for name, values in self.reported.items():
+            values.append(float(info[name]))
         self.actions.append(np.array(action))
         self.observations.append(np.array(obs))
         self.info = info
@@ -79,6 +84,7 @@ class _Recording:
             tasks=tasks.astype(np.float64),
             steps_since_change=since.astype(np.int64),
             n_changes=int(self.info["n_changes"]),
+            reported={name: np.asarray(values) for name, values in self.reported.items()},
         )
 
 
@@ -128,9 +134,17 @@ def evaluate(
     return [done[index] for index in episodes]
 
 
+def reported_by(env: gym.Env[Any, Any]) -> tuple[str, ...]:
+    """Names of numbers in a step's ``info`` that an env wants reported beside the return.
+
+    They are its attribute ``reported``; an env without has none.
+    """
+    return tuple(env.get_wrapper_attr("reported")) if env.has_wrapper_attr("reported") else ()
+
+
 def _begin(env: gym.Env[Any, Any], index: int) -> _Recording:
     obs, info = env.reset(options={"episode": int(index)})
-    return _Recording(index, [np.array(obs)], info)
+    return _Recording(index, [np.array(obs)], info, {name: [] for name in reported_by(env)})
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from m3po_bench.leaderboard.references import Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.registry import short_name
 
+RETURN = "return"
 _COLUMNS = 3
 _PANEL = (4.6, 3.6)
 _TELLABLE = 10
@@ -37,7 +38,9 @@ MARKED: Mapping[str, Any] = {
 """How points that were measured stand out on a mean's line."""
 
 
-def learning_curves(rows: pd.DataFrame, references: References, seeds_asked: int) -> bytes:
+def learning_curves(
+    rows: pd.DataFrame, references: References, seeds_asked: int, value: str = RETURN
+) -> bytes:
     """Test return against env steps, one panel per env: each seed a thin line, and their mean.
 
     Of the episodes that every agent has played at every checkpoint.
@@ -46,21 +49,24 @@ def learning_curves(rows: pd.DataFrame, references: References, seeds_asked: int
         rows: Rows of one schedule, from ``aggregate.load_rows``.
         references: Drawn as dashed lines where an env has them.
         seeds_asked: Agents with fewer seeds are drawn faded.
+        value: The column to draw: ``return``, or what envs report, of those that do.
 
     Returns:
         A PNG image.
     """
     common = of_common_episodes(rows)
     common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
+    common = common[common[value].notna()]
     by = ["env", "agent", "schedule", "seed", "step"]
-    curves = common.groupby(by, as_index=False)["return"].mean()
+    curves = common.groupby(by, as_index=False)[value].mean()
     envs = sorted(curves["env"].unique())
     colours = agent_colours(rows["agent"])
     figure, axes = panels(len(envs), min(_COLUMNS, len(envs)), colours)
     for ax, env in zip(axes, envs, strict=False):
         panel = curves[curves["env"] == env]
-        _panel(ax, panel, colours, seeds_asked)
-        _reference_lines(ax, references.get((env, panel["schedule"].iloc[0]), {}))
+        _panel(ax, panel, colours, seeds_asked, value)
+        if value == RETURN:
+            _reference_lines(ax, references.get((env, panel["schedule"].iloc[0]), {}))
         ax.set_title(short_name(env))
     return as_png(figure)
 
@@ -131,14 +137,17 @@ def as_png(figure: Figure) -> bytes:
     return image.getvalue()
 
 
-def _panel(ax: Axes, panel: pd.DataFrame, colours: Mapping[str, Any], seeds_asked: int) -> None:
+def _panel(
+    ax: Axes, panel: pd.DataFrame, colours: Mapping[str, Any], seeds_asked: int, value: str
+) -> None:
     for agent, curves in panel.groupby("agent", sort=False):
         few = curves["seed"].nunique() < seeds_asked
         seeds_and_mean(
-            ax, curves, "step", "return", color=colours[str(agent)], alpha=_FADED if few else 1.0,
+            ax, curves, "step", value, color=colours[str(agent)], alpha=_FADED if few else 1.0,
             **MARKED,
         )  # fmt: skip
-    ax.set(xlabel="env steps", ylabel="mean test return")
+    label = "mean test return" if value == RETURN else f"mean {value.replace('_', ' ')} (SI units)"
+    ax.set(xlabel="env steps", ylabel=label)
     budgets = panel.groupby("agent")["step"].max()
     if budgets.max() >= _FAR * budgets.min() and panel["step"].min() > 0:
         ax.set_xscale("log")

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import (
+    OF_RUN,
     leaderboard,
     load_rows,
     measures_of,
@@ -20,11 +21,11 @@ from m3po_bench.leaderboard.aggregate import (
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
-from m3po_bench.leaderboard.plots import learning_curves
+from m3po_bench.leaderboard.plots import RETURN, learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import BY_AGE, CHANGES, Store, write_atomically
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, COLUMNS, Store, write_atomically
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 from m3po_bench.leaderboard.tables import make_page, to_csv
 from m3po_bench.leaderboard.traces import digest_traces, load_table
@@ -110,9 +111,12 @@ def write_report(
 def _curves(
     rows: pd.DataFrame, references: References, suite: Mapping[str, Any]
 ) -> dict[str, bytes]:
+    reported = [name for name in rows.columns if name not in (*OF_RUN, *COLUMNS)]
     return {
-        f"learning_curves_{schedule}": learning_curves(group, references, suite["seeds"])
+        f"{name}_{schedule}": learning_curves(group, references, suite["seeds"], value)
         for schedule, group in rows.groupby("schedule")
+        for name, value in [("learning_curves", RETURN), *((name, name) for name in reported)]
+        if group[value].notna().any()
     }
 
 

@@ -24,7 +24,12 @@ from typing import Any
 import gymnasium as gym
 
 from m3po_bench.leaderboard import provenance
-from m3po_bench.leaderboard.evaluation import Episode, evaluate, isolated_randomness
+from m3po_bench.leaderboard.evaluation import (
+    Episode,
+    evaluate,
+    isolated_randomness,
+    reported_by,
+)
 from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
 from m3po_bench.leaderboard.lock import Lock, LostLockError
 from m3po_bench.leaderboard.options import RunOptions
@@ -122,7 +127,7 @@ class Run:
             self._learning = Stopwatch(**note["learning"])
             self._evaluation = Stopwatch(**note["evaluation"])
             self._resumed_at = [*note["resumed_at"], int(model.num_timesteps)]
-        self.store.begin(self.spec, self._start)
+        self.store.begin(self.spec, self._start, reported_by(self._test_envs[0]))
         return model
 
     @property
@@ -187,7 +192,7 @@ class Run:
                     f"after {step:,} steps"
                 )
         rows = [row for episode in episodes for row in rows_of(episode, envs[0], setting, split)]
-        self.store.add_rows(self.spec, ((step, *row) for row in rows))
+        self.store.add_rows(self.spec, ((step, *row[:-1], *row.reported) for row in rows))
         return episodes
 
     def _show(self, step: int, now: bool = False) -> None:

@@ -43,6 +43,7 @@ class Row(NamedTuple):
         total: Its return.
         length: Its env steps.
         n_changes: Changes of the task within it.
+        reported: Means over its steps, in the order of ``evaluation.reported_by``.
     """
 
     setting: str
@@ -51,6 +52,7 @@ class Row(NamedTuple):
     total: float
     length: int
     n_changes: int
+    reported: tuple[float, ...]
 
 
 def make_envs(env_id: str, env_kwargs: Mapping[str, Any], split: str = TEST) -> Envs:
@@ -101,12 +103,21 @@ def rows_of(episode: Episode, env: gym.Env[Any, Any], setting: str, split: str) 
         setting: ``ONLINE``, ``UNSEEN`` or ``TRIAL``.
         split: The env's.
     """
-    if setting != TRIAL:
-        length = len(episode.rewards)
-        return [Row(setting, split, episode.index, episode.total, length, episode.n_changes)]
-    first = episode.observations[:-1, layout_of(env).columns(FIRST_STEP)[0]] > 0.5
-    parts = np.split(episode.rewards, np.flatnonzero(first)[1:])
+    is_trial = setting == TRIAL
+    starts = []
+    if is_trial:
+        first = episode.observations[:-1, layout_of(env).columns(FIRST_STEP)[0]] > 0.5
+        starts = np.flatnonzero(first)[1:].tolist()
+    reported = np.array([*episode.reported.values()]).reshape(-1, len(episode.rewards))
     return [
-        Row(setting, split, episode.index, float(part.sum()), len(part), 0)
-        for setting, part in zip(SHOTS, parts, strict=True)
-    ]
+        Row(
+            name, split, episode.index, float(rewards.sum()), len(rewards),
+            0 if is_trial else episode.n_changes, tuple(values.mean(axis=1).tolist()),
+        )
+        for name, rewards, values in zip(
+            SHOTS if is_trial else (setting,),
+            np.split(episode.rewards, starts),
+            np.split(reported, starts, axis=1),
+            strict=True,
+        )
+    ]  # fmt: skip

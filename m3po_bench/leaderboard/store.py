@@ -10,7 +10,7 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ Finished = list[tuple[Path, dict[str, Any]]]
 """Folder and ``run.json`` of finished runs."""
 
 COLUMNS = ("step", "setting", "split", "episode", "return", "length", "n_changes")
-"""Columns of ``EVALUATION``: one row per test episode played."""
+"""Columns of ``EVALUATION``: one row per test episode played. What its env reports follows."""
 
 
 class Store:
@@ -112,12 +112,13 @@ class Store:
             lock.release()
         return True
 
-    def begin(self, spec: RunSpec, step: int = 0) -> Path:
+    def begin(self, spec: RunSpec, step: int = 0, reported: Sequence[str] = ()) -> Path:
         """Make the run's folder, without what an unfinished run has left there.
 
         Args:
             spec: Which run.
             step: Rows up to this env step are kept.
+            reported: Names of further columns of its rows.
         """
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
@@ -126,12 +127,15 @@ class Store:
             half_written.unlink()
         for name in (EVALUATION, TRACE, CHANGES, BY_AGE):
             (folder / name).unlink(missing_ok=True)
-        kept = [",".join(COLUMNS), *(_rows_until(folder / ROWS, step) if step else ())]
+        kept = [
+            ",".join((*COLUMNS, *reported)),
+            *(_rows_until(folder / ROWS, step) if step else ()),
+        ]
         write_atomically(folder / ROWS, "\n".join(kept) + "\n")
         return folder
 
     def add_rows(self, spec: RunSpec, rows: Iterable[tuple[Any, ...]]) -> None:
-        """Append rows of ``COLUMNS`` to those of a run that is being made.
+        """Append rows of ``COLUMNS``, and what its env reports, to those of a run being made.
 
         Raises:
             LostLockError: If somebody else makes this run by now.

@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -37,6 +38,7 @@ _RECORD: dict[str, type] = {
     "protocol": str, "env_steps": int, "training_seconds": dict, "versions": dict,
 }  # fmt: skip
 _KINDS: dict[type, str] = {str: "text", int: "a whole number", dict: "an object"}
+_REPORTED = re.compile(r"[a-z][a-z_]{0,40}")
 _BUDGET = ("steps", "checkpoints", "eval_episodes", "final_episodes")
 
 
@@ -150,12 +152,15 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
     try:
         reader = csv.DictReader(io.StringIO(_read(path)), strict=True)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        names = tuple(reader.fieldnames or ())
+        reported = names[len(COLUMNS) :]
+        if names[: len(COLUMNS)] != COLUMNS or not all(map(_REPORTED.fullmatch, reported)):
             raise RefusedError(f"{EVALUATION}: expected the columns {','.join(COLUMNS)}")
+        kinds |= dict.fromkeys(reported, float)
         for row in reader:
             if None in row or None in row.values():
                 raise RefusedError(
-                    f"{EVALUATION}: line {reader.line_num} has not {len(COLUMNS)} cells"
+                    f"{EVALUATION}: line {reader.line_num} has not {len(names)} cells"
                 )
             rows.append({key: kinds.get(key, str)(value) for key, value in row.items()})
     except (ValueError, csv.Error) as error:
@@ -179,6 +184,9 @@ def _row_problems(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iter
     for row in rows:
         if (row["setting"], row["split"]) not in PLAYED:
             yield f"setting {_shown(row['setting'])}, split {_shown(row['split'])}: not known"
+            return
+        if not all(math.isfinite(row[name]) for name in row if name not in COLUMNS):
+            yield f"step {row['step']}: a number that is not finite"
             return
         if not math.isfinite(row["return"]) or not 1 <= row["length"] <= horizon:
             yield f"step {row['step']}: return {row['return']}, length {row['length']}: impossible"

@@ -136,7 +136,7 @@ def _returns(
     for agent, group in runs.groupby("agent", sort=False):
         values = returns.loc[list(group[RUN].itertuples(index=False, name=None))]
         ax.plot(group["trained_k"], values.to_numpy(), "o", color=colours[str(agent)])
-    _length_axis(ax, table["k"], "rollout length k in training")
+    _length_axis(ax, table["k"], "rollout length k in training, at most")
     ax.set_ylabel("mean test return, a dot for each seed")
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from m3po_bench.leaderboard.aggregate import load_rows
 from m3po_bench.leaderboard.grid import RunSpec, Variant
 from m3po_bench.leaderboard.model_files import play_model, saved_spec
+from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.runner import Run
 from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, Store, read_json
 from m3po_bench.leaderboard.suite_files import parse_suite
@@ -37,6 +39,25 @@ def test_checkpoints_are_equally_spaced_and_the_last_plays_all(
     assert played == {20: [0, 1], 40: [0, 1], 60: list(range(toys.N_EPISODES))}
     assert record["env_steps"] == 60
     assert set(rows["setting"]) == {"online"}
+
+
+def test_what_an_env_reports_is_kept_beside_the_return(
+    spec: RunSpec, tmp_path: Path, toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = toys.LineEnv._info
+    monkeypatch.setattr(toys.LineEnv, "reported", ("elapsed",), raising=False)
+    monkeypatch.setattr(toys.LineEnv, "_info", lambda env: {**told(env), "elapsed": env.t})
+    rows, _ = _execute(spec, tmp_path)
+    assert rows["elapsed"].tolist() == ((1 + rows["length"]) / 2).tolist()
+    monkeypatch.undo()
+    silent = replace(spec, seed=1)
+    _execute(silent, tmp_path)
+    store = Store(tmp_path)
+    together = load_rows(store.finished())
+    assert together.groupby("seed")["elapsed"].count().to_dict() == {0: len(rows), 1: 0}
+    assert len(together) == 2 * len(rows)
+    names = {path.name for path in write_report(store).paths}
+    assert {"elapsed_hazard.png", "learning_curves_hazard.png"} <= names
 
 
 def test_final_episodes_can_be_limited(spec: RunSpec, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,9 @@ def test_a_trial_keeps_task_and_memory_over_its_episodes() -> None:
     assert [row.setting for row in rows] == list(SHOTS)
     assert [row.length for row in rows] == [100] * 3
     assert [row.episode for row in rows] == [3] * 3
+    counted = replace(trial, reported={"count": np.arange(300.0), "one": np.ones(300)})
+    reported = [row.reported for row in rows_of(counted, trials[0], TRIAL, TEST)]
+    assert reported == [(49.5, 1.0), (149.5, 1.0), (249.5, 1.0)]
     totals = [trial.rewards[i : i + 100].sum() for i in (0, 100, 200)]
     assert [row.total for row in rows] == pytest.approx(totals)
     # The first episode is the one that is played online, where nothing changes.

@@ -86,6 +86,20 @@ def cut(run: Path) -> None:
     (run / EVALUATION).write_bytes((run / EVALUATION).read_bytes()[:-20])
 
 
+def with_column(name: str, value: str) -> Callable[[Path], None]:
+    def apply(run: Path) -> None:
+        header, *lines = read(run).splitlines()
+        write(run, "\n".join([f"{header},{name}", *(f"{line},{value}" for line in lines)]) + "\n")
+
+    return apply
+
+
+def test_what_an_env_reports_may_follow(folder: Path) -> None:
+    with_column("directional_velocity", "0.5")(folder / NAME)
+    _, problems = verify(folder)
+    assert all("not as it was written" in problem for problem in problems), problems
+
+
 def generous(run: Path) -> None:
     lines = read(run).splitlines()
     paid = [",".join([*cells[:4], "900.0", *cells[5:]]) for cells in
@@ -110,6 +124,9 @@ def generous(run: Path) -> None:
         (moved, f"its run.json is that of '{NAME}'"),
         (linked, "a link; links are not followed"),
         (rows("return", "score"), "expected the columns step,setting"),
+        (with_column("<b>", "1"), "expected the columns step,setting"),
+        (with_column("speed", "nan"), "a number that is not finite"),
+        (with_column("speed", "fast"), "could not convert string to float"),
         (rows("300,online,test,0,", "300,online,test,1,"), "step 300: episodes [1, 1, 2"),
         (rows("300,online,test,0,", "301,online,test,0,"), "checkpoints at [300, 301, 600"),
         (rows("300,online,test,0,", "300,offline,test,0,"), "setting 'offline'"),
