@@ -42,6 +42,10 @@ class Lock:
     path: Path
     term: int
     _last_beat: float = field(default_factory=time.monotonic)
+    _held: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._held = self._read()
 
     @classmethod
     def acquire(cls, path: Path) -> Lock | None:
@@ -71,13 +75,24 @@ class Lock:
         return True
 
     def is_lost(self) -> bool:
-        """Whether somebody else has taken it over."""
-        return _file(self.path, self.term + 1).exists()
+        """Whether somebody else has taken it over, or its folder is not the same any more."""
+        try:
+            return _file(self.path, self.term + 1).exists() or self._read() != self._held
+        except OSError:  # a network file system may be away for a while
+            return False
 
     def release(self) -> None:
         """Give it back; does nothing to whoever has taken it over."""
+        if self.is_lost():
+            return
         with contextlib.suppress(OSError):  # then it is free when this process ends
             os.truncate(_file(self.path, self.term), 0)
+
+    def _read(self) -> str:
+        """What its term's file says; nothing if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            return _file(self.path, self.term).read_text(encoding="utf-8")
+        return ""
 
 
 def holder(path: Path) -> str | None:

@@ -213,7 +213,9 @@ class Store:
 
     def _check_lock(self) -> None:
         if self.lock is not None and self.lock.is_lost():
-            raise LostLockError(f"{self.lock.path}: another process has taken this run over")
+            raise LostLockError(
+                f"{self.lock.path}: another process has taken this run over, or deleted its folder"
+            )
 
     def _records(self) -> Iterator[tuple[Path, dict[str, Any] | None, str]]:
         for path in sorted(self.root.glob(f"*/*/seed*/{RUN}")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def _hold_elsewhere(path: Path) -> Lock:
     file = path.with_name(f"seed0.{lock.term}")
     owner = json.loads(file.read_text())
     file.write_text(json.dumps({**owner, "machine": "elsewhere", "host": "node7"}))
-    return lock
+    return Lock(path, lock.term)
 
 
 def _age(lock: Lock, seconds: float) -> None:
@@ -68,6 +69,20 @@ def test_giving_back_what_was_taken_over_changes_nothing(path: Path) -> None:
     assert not first.beat()
     first.release()
     assert Lock.acquire(path) is None
+
+
+@pytest.mark.parametrize("begun_anew", [False, True])
+def test_who_deletes_the_folder_takes_the_lock_too(path: Path, begun_anew: bool) -> None:
+    first = _hold_elsewhere(path)
+    shutil.rmtree(path.parent)
+    second = Lock.acquire(path) if begun_anew else None
+    assert first.is_lost()
+    assert not first.beat()
+    first.release()
+    if second is not None:
+        assert second.term == first.term
+        assert not second.is_lost()
+        assert Lock.acquire(path) is None
 
 
 def test_a_killed_holder_of_this_machine_is_dead_at_once(path: Path) -> None:
