@@ -11,9 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from m3po_bench.leaderboard.metrics import Recovery, survival
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import EVALUATION, Store
+from m3po_bench.leaderboard.store import CHANGES, EVALUATION, Store
+from m3po_bench.leaderboard.traces import MAX_AGE
 from m3po_envs import ENTRY_POINTS
 from m3po_envs.splits import load_episodes
 
@@ -199,10 +201,31 @@ def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
     assert f"| up to 25 steps, by trust | {' | '.join(cells)} |" in page
 
 
+def test_the_pages_have_the_median_recoveries() -> None:
+    def median(folder: Path) -> int:
+        changes = pd.read_csv(folder / CHANGES)
+        found = [
+            Recovery(int(time), bool(seen))
+            for time, seen in zip(changes["recovery"], changes["recovered"], strict=True)
+        ]
+        return int((survival(found, range(MAX_AGE)) > 0.5).sum())
+
+    agents = RESULTS / "lite" / "HalfCheetahFwdBwd-hazard"
+    medians = [median(agents / "M3PO" / f"seed{seed}") for seed in range(3)]
+    told = median(agents / "M3PO-Oracle" / "seed0")
+    assert max(medians) <= 1.5 * told
+    first, second, third = medians
+    listed = f"after {first}, {second} and {third} steps"
+    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert f"{listed}, where it is told after {told}," in page
+    findings = (RESULTS.parent / "docs" / "m3po_findings.md").read_text(encoding="utf-8")
+    assert listed in findings
+
+
 @pytest.mark.parametrize(
     ("env", "agents"),
     [
-        ("HalfCheetahFwdBwd", ["M3PO", "SAC-PrevReward", "SAC"]),
+        ("HalfCheetahFwdBwd", ["M3PO", "SAC-PrevReward", "SAC", "M3PO-Oracle"]),
         ("HalfCheetahDisabledJoint", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"]),
         ("HalfCheetahPier", ["M3PO", "SAC-PrevReward", "SAC"]),
     ],
