@@ -21,10 +21,8 @@ from m3po_bench.leaderboard.settings import (
     unseen_schedule,
 )
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
-from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, Finished
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, OF_RUN, Finished, is_header
 
-OF_RUN = ("agent", "env", "schedule", "seed")
-"""Columns that say which run a row is of."""
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
     "return_mean", "return_low", "return_high", "score", "score_low", "score_high",
@@ -70,7 +68,6 @@ def load_rows(finished: Finished) -> pd.DataFrame:
         SuiteError: If runs of one entry were configured differently, or rows are missing
             or have other columns.
     """
-    columns = ",".join(COLUMNS)
     texts: list[tuple[str, str]] = []
     runs: list[tuple[Any, ...]] = []
     hashes: dict[tuple[str, str, str], str] = {}
@@ -85,9 +82,8 @@ def load_rows(finished: Finished) -> pd.DataFrame:
             raise SuiteError(f"{folder}: finished, but without {EVALUATION}; run the suite again")
         content = gzip.decompress((folder / EVALUATION).read_bytes()).decode()
         header, _, text = content.partition("\n")
-        fits = f"{header},".startswith(f"{columns},")
-        if not fits or not text.endswith("\n") or "\n\n" in text:
-            raise SuiteError(f"{folder / EVALUATION}: expected rows of {columns}")
+        if not is_header(header.split(",")) or not text.endswith("\n") or "\n\n" in text:
+            raise SuiteError(f"{folder / EVALUATION}: expected rows of {','.join(COLUMNS)}")
         texts.append((header, text))
         runs += [(*entry, record["seed"])] * text.count("\n")
     # As few as can be: to read a thousand small tables takes longer than all the rest of a report.

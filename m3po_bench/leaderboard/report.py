@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import (
-    OF_RUN,
     leaderboard,
     load_rows,
     measures_of,
@@ -25,7 +24,7 @@ from m3po_bench.leaderboard.plots import RETURN, learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import BY_AGE, CHANGES, COLUMNS, Store, write_atomically
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, COLUMNS, OF_RUN, Store, write_atomically
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 from m3po_bench.leaderboard.tables import make_page, to_csv
 from m3po_bench.leaderboard.traces import digest_traces, load_table

@@ -9,6 +9,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ Finished = list[tuple[Path, dict[str, Any]]]
 
 COLUMNS = ("step", "setting", "split", "episode", "return", "length", "n_changes")
 """Columns of ``EVALUATION``: one row per test episode played. What its env reports follows."""
+OF_RUN = ("agent", "env", "schedule", "seed")
+"""Columns that say which run a row is of, where rows of several are together."""
+_REPORTED = re.compile(r"[a-z][a-z_]{0,40}")
 
 
 class Store:
@@ -127,11 +131,11 @@ class Store:
             half_written.unlink()
         for name in (EVALUATION, TRACE, CHANGES, BY_AGE):
             (folder / name).unlink(missing_ok=True)
-        kept = [
-            ",".join((*COLUMNS, *reported)),
-            *(_rows_until(folder / ROWS, step) if step else ()),
-        ]
-        write_atomically(folder / ROWS, "\n".join(kept) + "\n")
+        header = (*COLUMNS, *reported)
+        if not is_header(header):
+            raise ValueError(f"{spec.env} reports {reported}: expected names of lower-case letters")
+        kept = _rows_until(folder / ROWS, step) if step else []
+        write_atomically(folder / ROWS, "\n".join([",".join(header), *kept]) + "\n")
         return folder
 
     def add_rows(self, spec: RunSpec, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -221,6 +225,13 @@ class Store:
         for path in sorted(self.root.glob(f"*/*/seed*/{RUN}")):
             if path.parent.suffix == "":
                 yield (path.parent, *_read_record(path.parent))
+
+
+def is_header(names: Sequence[str]) -> bool:
+    """Whether these are ``COLUMNS`` and, after them, names that an env may report."""
+    fits = tuple(names[: len(COLUMNS)]) == COLUMNS and len(set(names)) == len(names)
+    reported = names[len(COLUMNS) :]
+    return fits and all(_REPORTED.fullmatch(n) and n not in OF_RUN for n in reported)
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:

@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 import math
-import re
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from m3po_bench.leaderboard.checksums import damage
 from m3po_bench.leaderboard.grid import PROTOCOL, config_hash
 from m3po_bench.leaderboard.references import load_references
 from m3po_bench.leaderboard.settings import ONLINE, PLAYED, SHOTS, TEST
-from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, MODEL, RUN, UNPUBLISHED
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, MODEL, RUN, UNPUBLISHED, is_header
 from m3po_bench.registry import short_name
 
 MAX_BYTES = 50_000_000
@@ -38,7 +37,6 @@ _RECORD: dict[str, type] = {
     "protocol": str, "env_steps": int, "training_seconds": dict, "versions": dict,
 }  # fmt: skip
 _KINDS: dict[type, str] = {str: "text", int: "a whole number", dict: "an object"}
-_REPORTED = re.compile(r"[a-z][a-z_]{0,40}")
 _BUDGET = ("steps", "checkpoints", "eval_episodes", "final_episodes")
 
 
@@ -153,10 +151,9 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         reader = csv.DictReader(io.StringIO(_read(path)), strict=True)
         names = tuple(reader.fieldnames or ())
-        reported = names[len(COLUMNS) :]
-        if names[: len(COLUMNS)] != COLUMNS or not all(map(_REPORTED.fullmatch, reported)):
+        if not is_header(names):
             raise RefusedError(f"{EVALUATION}: expected the columns {','.join(COLUMNS)}")
-        kinds |= dict.fromkeys(reported, float)
+        kinds |= dict.fromkeys(names[len(COLUMNS) :], float)
         for row in reader:
             if None in row or None in row.values():
                 raise RefusedError(
