@@ -123,6 +123,9 @@ class Store:
             spec: Which run.
             step: Rows up to this env step are kept.
             reported: Names of further columns of its rows.
+
+        Raises:
+            ValueError: If such a name is taken, or no name.
         """
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,7 +136,10 @@ class Store:
             (folder / name).unlink(missing_ok=True)
         header = (*COLUMNS, *reported)
         if not is_header(header):
-            raise ValueError(f"{spec.env} reports {reported}: expected names of lower-case letters")
+            raise ValueError(
+                f"{spec.env} reports {reported}: expected names of lower-case letters, each once, "
+                f"none of {', '.join((*COLUMNS, *OF_RUN))}"
+            )
         kept = _rows_until(folder / ROWS, step) if step else []
         write_atomically(folder / ROWS, "\n".join([",".join(header), *kept]) + "\n")
         return folder

@@ -47,6 +47,14 @@ def test_beginning_again_forgets_an_unfinished_run(store: Store, spec: RunSpec) 
     assert not store.is_finished(spec)
 
 
+@pytest.mark.parametrize("name", ["return", "seed", "a b", ""])
+def test_an_env_cannot_report_under_a_name_that_is_taken(
+    store: Store, spec: RunSpec, name: str
+) -> None:
+    with pytest.raises(ValueError, match="expected names of lower-case letters"):
+        store.begin(spec, reported=(name,))
+
+
 def test_other_configurations_are_set_aside_for_all_seeds(store: Store, spec: RunSpec) -> None:
     old = replace(spec, budget=replace(spec.budget, steps=99))
     for seed in range(3):
