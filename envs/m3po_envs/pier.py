@@ -77,9 +77,10 @@ class HalfCheetahPierEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
 
     ## Does it reward adaptation?
     Not to be seen: after 100,000 steps the two, one seed each, differ by less than the seeds of
-    memoryless SAC do after 20,000. A memory pays all the same: after 20,000 steps M3PO earns more
-    than MBPO, which is M3PO without history (``results/lite``). What it tells is what the blocks
-    do, which are not seen, rather than their damping.
+    memoryless SAC do after 20,000. A memory may pay all the same: after 20,000 steps each of three
+    seeds of M3PO earns more than each of MBPO, which is M3PO without history, if one by little
+    (``results/lite``). What it tells is what the blocks do, which are not seen, rather than their
+    damping.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory:
