@@ -127,6 +127,12 @@ class Store:
         Raises:
             ValueError: If such a name is taken, or no name.
         """
+        header = (*COLUMNS, *reported)
+        if not is_header(header):
+            raise ValueError(
+                f"{spec.env} reports {reported}: expected names of lower-case letters, each once, "
+                f"none of {', '.join((*COLUMNS, *OF_RUN))}"
+            )
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RUN).unlink(missing_ok=True)
@@ -134,12 +140,6 @@ class Store:
             half_written.unlink()
         for name in (EVALUATION, TRACE, CHANGES, BY_AGE):
             (folder / name).unlink(missing_ok=True)
-        header = (*COLUMNS, *reported)
-        if not is_header(header):
-            raise ValueError(
-                f"{spec.env} reports {reported}: expected names of lower-case letters, each once, "
-                f"none of {', '.join((*COLUMNS, *OF_RUN))}"
-            )
         kept = _rows_until(folder / ROWS, step) if step else []
         write_atomically(folder / ROWS, "\n".join([",".join(header), *kept]) + "\n")
         return folder

@@ -53,6 +53,7 @@ def test_an_env_cannot_report_under_a_name_that_is_taken(
 ) -> None:
     with pytest.raises(ValueError, match="expected names of lower-case letters"):
         store.begin(spec, reported=(name,))
+    assert not store.folder(spec).exists()
 
 
 def test_other_configurations_are_set_aside_for_all_seeds(store: Store, spec: RunSpec) -> None:
