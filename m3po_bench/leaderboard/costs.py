@@ -1,4 +1,4 @@
-"""What runs are likely to cost, from what finished ones have cost."""
+"""What finished runs have cost, and what further ones are likely to."""
 
 from __future__ import annotations
 
@@ -7,8 +7,43 @@ from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Any
 
+import pandas as pd
+
 from m3po_bench.leaderboard.grid import RunSpec
-from m3po_bench.leaderboard.store import Store
+from m3po_bench.leaderboard.store import Finished, Store
+
+RUNS_COLUMNS = (
+    "env", "schedule", "agent", "seed", "env_steps",
+    "training_core_minutes", "training_wall_minutes", "evaluation_core_minutes",
+    "peak_memory_mb", "threads", "cpu", "commit", "config_hash",
+)  # fmt: skip
+"""Columns of ``runs.csv``; results/README.md explains."""
+
+
+def run_costs(finished: Finished) -> pd.DataFrame:
+    """What each run took and where it was made: the table of ``runs.csv``.
+
+    Args:
+        finished: From ``Store.finished``.
+
+    Returns:
+        ``RUNS_COLUMNS``, sorted by the first four; NaN where a record does not tell.
+    """
+    runs = [
+        {
+            **record,
+            "training_core_minutes": _minutes(record, "training_seconds", "cpu"),
+            "training_wall_minutes": _minutes(record, "training_seconds", "wall"),
+            "evaluation_core_minutes": _minutes(record, "evaluation_seconds", "cpu"),
+        }
+        for _, record in finished
+    ]
+    table = pd.DataFrame(runs).reindex(columns=list(RUNS_COLUMNS))
+    return table.sort_values(list(RUNS_COLUMNS[:4]), ignore_index=True)
+
+
+def _minutes(record: Mapping[str, Any], phase: str, clock: str) -> float:
+    return float(record.get(phase, {}).get(clock, float("nan"))) / 60.0
 
 
 class Costs:

@@ -17,6 +17,7 @@ from m3po_bench.leaderboard.aggregate import (
     scores_by_group,
     seed_returns,
 )
+from m3po_bench.leaderboard.costs import run_costs
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
@@ -52,8 +53,8 @@ def write_report(
 ) -> Report:
     """Write ``leaderboard.md``, ``.csv``, ``.tex``, ``.html`` and figures of a results folder.
 
-    Where there are scores of several envs, ``over_envs.csv`` takes them together. Every file is
-    replaced as a whole, so that no reader sees half of one.
+    ``runs.csv`` says what each run took. Where there are scores of several envs, ``over_envs.csv``
+    takes them together. Every file is replaced as a whole, so that no reader sees half of one.
 
     Args:
         store: The results folder.
@@ -97,14 +98,19 @@ def write_report(
         "leaderboard.csv": to_csv(table),
         "leaderboard.tex": to_latex(page),
         "leaderboard.html": to_html(page, figures),
+        "runs.csv": to_csv(run_costs(finished)),
     }
     if not together.empty:
         contents["over_envs.csv"] = to_csv(together)
     contents |= {f"figures/{name}.png": image for name, image in figures.items()}
-    (store.root / "figures").mkdir(exist_ok=True)
+    return Report(table, markdown, _written(store.root, contents))
+
+
+def _written(root: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+    (root / "figures").mkdir(exist_ok=True)
     for name, content in contents.items():
-        write_atomically(store.root / name, content)
-    return Report(table, markdown, tuple(store.root / name for name in contents))
+        write_atomically(root / name, content)
+    return tuple(root / name for name in contents)
 
 
 def _curves(

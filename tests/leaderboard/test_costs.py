@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from m3po_bench.leaderboard.costs import Costs
+from m3po_bench.leaderboard.costs import RUNS_COLUMNS, Costs, run_costs
 from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant
 from m3po_bench.leaderboard.store import Store
 
@@ -46,3 +47,16 @@ def test_another_env_is_better_than_nothing_but_not_another_preset(store: Store)
     assert costs.core_seconds(replace(SPEC, budget=Budget(100, preset="quick"))) is None
     assert costs.core_seconds(replace(SPEC, variant=Variant("M3PO"))) is None
     assert Costs([]).core_seconds(SPEC) is None
+
+
+def test_every_run_is_listed_with_what_it_took(store: Store) -> None:
+    table = run_costs(store.finished())
+    assert tuple(table.columns) == RUNS_COLUMNS
+    assert list(table["env"]) == [PENDULUM, POINT, POINT, POINT]
+    assert list(table["seed"]) == [0, 0, 1, 2]
+    minutes = table["training_core_minutes"]
+    assert list(minutes[:3]) == pytest.approx([79 / 60, 9 / 60, 29 / 60])
+    assert list(table["evaluation_core_minutes"][:3]) == pytest.approx([1 / 60] * 3)
+    assert table["training_wall_minutes"].isna().all()  # these records do not tell
+    assert pd.isna(minutes[3])
+    assert table["config_hash"].is_unique is False  # seeds of one entry share theirs

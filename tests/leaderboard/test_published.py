@@ -28,7 +28,7 @@ def test_a_published_table_is_made_again_byte_for_byte(suite: str, tmp_path: Pat
     copy = tmp_path / suite
     shutil.copytree(RESULTS / suite, copy)
     write_report(Store(copy))
-    for name in ("leaderboard.md", "leaderboard.csv"):
+    for name in ("leaderboard.md", "leaderboard.csv", "runs.csv"):
         assert (copy / name).read_bytes() == (RESULTS / suite / name).read_bytes(), name
 
 

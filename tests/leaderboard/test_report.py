@@ -136,11 +136,12 @@ def test_report_writes_table_and_figure(store: Store, references: References) ->
     names = [str(path.relative_to(store.root)) for path in report.paths]
     assert names == [
         *(f"leaderboard.{kind}" for kind in ("md", "csv", "tex", "html")),
+        "runs.csv",
         "figures/learning_curves_hazard.png",
         "figures/scores_hazard.png",
     ]
     assert all(path.exists() for path in report.paths)
-    for path in report.paths[4:]:
+    for path in report.paths[5:]:
         assert path.read_bytes().startswith(PNG)
     csv = pd.read_csv(report.paths[1])
     assert list(csv["agent"]) == ["ToyTold", "Toy"]
