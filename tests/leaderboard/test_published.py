@@ -14,13 +14,20 @@ import pytest
 from m3po_bench.leaderboard.metrics import Recovery, survival
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import CHANGES, EVALUATION, Store
+from m3po_bench.leaderboard.store import CHANGES, EVALUATION, RUN, Store, read_json
 from m3po_bench.leaderboard.traces import MAX_AGE
 from m3po_envs import ENTRY_POINTS
 from m3po_envs.splits import load_episodes
 
 RESULTS = Path(__file__).parents[2] / "results"
+PUBLISHED = RESULTS / "README.md"
+FINDINGS = RESULTS.parent / "docs" / "m3po_findings.md"
 SUITES = sorted(path.parent.name for path in RESULTS.glob("*/suite.json"))
+
+
+def _prose(page: Path) -> str:
+    """A page on one line, wherever its lines are broken."""
+    return " ".join(page.read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -86,7 +93,7 @@ def test_the_returns_by_direction_are_those_of_the_rows() -> None:
             cells = of.groupby("step")["return"].mean()[[2000, 4000, 6000, 8000, last]]
             returns = " | ".join(f"{value:.0f}" for value in cells)
             expected.add(f"| seed {record['seed']}, {name} | {returns} |")
-    page = (RESULTS.parent / "docs" / "m3po_findings.md").read_text(encoding="utf-8")
+    page = FINDINGS.read_text(encoding="utf-8")
     assert expected == set(re.findall(r"^\| seed .*wards \|.*\|$", page, re.MULTILINE))
     assert expected
 
@@ -119,7 +126,7 @@ def test_adaptation_pays_on_the_disabled_joint() -> None:
     assert min(len(seeds) for seeds in returns.values()) >= 2
     assert min(returns["GrBAL"]) > max(returns["MPC"])
     said = "{:.0f} and {:.0f} against {:.0f} and {:.0f}".format(*returns["GrBAL"], *returns["MPC"])
-    assert said in (RESULTS / "README.md").read_text(encoding="utf-8")
+    assert said in _prose(PUBLISHED)
 
 
 def _said_shots(agent: str, seed: int) -> list[float]:
@@ -127,8 +134,7 @@ def _said_shots(agent: str, seed: int) -> list[float]:
     folder = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / agent
     rows = pd.read_csv(folder / f"seed{seed}" / EVALUATION)
     shots = [rows[rows["setting"] == f"{k}-shot"]["return"].mean() for k in (0, 1, 2)]
-    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
-    assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in readme
+    assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in _prose(PUBLISHED)
     return shots
 
 
@@ -136,7 +142,7 @@ def _said_shots(agent: str, seed: int) -> list[float]:
 def test_pearls_curves_are_as_they_are_said(seed: int) -> None:
     agent = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "PEARL"
     rows = pd.read_csv(agent / f"seed{seed}" / EVALUATION)
-    readme = (RESULTS / "README.md").read_text(encoding="utf-8")
+    readme = PUBLISHED.read_text(encoding="utf-8")
     in_episodes = rows[rows["setting"] == ONLINE]
     first = in_episodes[(in_episodes["split"] == TEST) & (in_episodes["episode"] < 10)]
     means = first.groupby("step")["return"].mean()[[130_000, 250_000, 500_000]]
@@ -186,7 +192,7 @@ def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str, n_seeds: int) 
 
 @pytest.mark.parametrize("schedule", ["episodic", "hazard"])
 def test_the_page_has_the_half_cheetahs_curves(schedule: str) -> None:
-    page = (RESULTS.parent / "docs" / "m3po_findings.md").read_text(encoding="utf-8")
+    page = FINDINGS.read_text(encoding="utf-8")
     curves = _curves(RESULTS / "cheetah-long" / f"HalfCheetahFwdBwd-{schedule}", "M3PO")
     for name, seed in zip(("first", "second", "third"), curves, strict=True):
         cells = " | ".join(f"{seed[step]:.0f}" for step in (2000, 5000, 10_000, 15_000, 20_000))
@@ -216,10 +222,8 @@ def test_the_pages_have_the_median_recoveries() -> None:
     assert max(medians) <= 1.5 * told
     first, second, third = medians
     listed = f"after {first}, {second} and {third} steps"
-    page = (RESULTS / "README.md").read_text(encoding="utf-8")
-    assert f"{listed}, where it is told after {told}," in page
-    findings = (RESULTS.parent / "docs" / "m3po_findings.md").read_text(encoding="utf-8")
-    assert listed in findings
+    assert f"{listed}, where it is told after {told}," in _prose(PUBLISHED)
+    assert listed in _prose(FINDINGS)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +235,7 @@ def test_the_pages_have_the_median_recoveries() -> None:
     ],
 )
 def test_the_page_has_the_curves_of_lite(env: str, agents: list[str]) -> None:
-    page = (RESULTS / "README.md").read_text(encoding="utf-8")
+    page = PUBLISHED.read_text(encoding="utf-8")
     rows = []
     for agent in agents:
         curves = _curves(RESULTS / "lite" / f"{env}-hazard", agent)
@@ -239,3 +243,24 @@ def test_the_page_has_the_curves_of_lite(env: str, agents: list[str]) -> None:
         cells = [", ".join(f"{seed[step]:.0f}" for seed in curves) for step in steps]
         rows.append(f"| {agent} | {' | '.join(cells)} |")
     assert "\n".join(["|---|---|---|---|", *rows, ""]) in page
+
+
+def _errors(env: str, agent: str, age: int) -> str:
+    """One-step errors of the three seeds' models so long after a change, as pages say them."""
+    runs = sorted((RESULTS / "lite" / f"{env}-hazard" / agent).glob("seed*"))
+    found = [read_json(run / RUN)["diagnostics"][f"model/obs_error_age{age}"] for run in runs]
+    first, second, third = (f"{error:.2f}".lstrip("0") for error in found)
+    return f"{first}, {second} and {third}"
+
+
+def test_the_page_has_the_models_errors_after_a_change() -> None:
+    page = _prose(PUBLISHED)
+    joint, pier = "HalfCheetahDisabledJoint", "HalfCheetahPier"
+    right_away, six_steps = (_errors(joint, "M3PO", age) for age in (0, 6))
+    assert f"error, {right_away} right at a change, is {six_steps} by then" in page
+    right_away, six_steps = (_errors(joint, "MBPO", age) for age in (0, 6))
+    assert f"falls from {right_away} to {six_steps} as well" in page
+    soon, late = (_errors(pier, "M3PO", age) for age in (0, 25))
+    assert f"right after a change ({soon}) than 25 steps later ({late})" in page
+    soon, late = (_errors(pier, "MBPO", age) for age in (0, 25))
+    assert f"the error is {soon} right after a change and {late} 25 steps later" in page
