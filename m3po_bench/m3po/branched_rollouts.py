@@ -107,7 +107,7 @@ def branch(
 
     Args:
         policy: The meta-policy, sampled.
-        starts: Histories drawn uniformly from D_env, shape (n, ...).
+        starts: Histories of D_env, shape (n, ...).
         length: Steps k of each rollout; one that terminates ends earlier.
         termination: The env's own termination function of (obs, action, next_obs), if it has
             one; the model's learnt one otherwise.
