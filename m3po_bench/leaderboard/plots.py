@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.lines import Line2D
 from m3po_bench.leaderboard.aggregate import of_common_episodes
 from m3po_bench.leaderboard.references import Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.registry import short_name
+from m3po_bench.registry import agent_names, short_name
 
 RETURN = "return"
 _COLUMNS = 3
@@ -39,7 +40,11 @@ MARKED: Mapping[str, Any] = {
 
 
 def learning_curves(
-    rows: pd.DataFrame, references: References, seeds_asked: int, value: str = RETURN
+    rows: pd.DataFrame,
+    references: References,
+    seeds_asked: int,
+    colours: Mapping[str, Any],
+    value: str = RETURN,
 ) -> bytes:
     """Test return against env steps, one panel per env: each seed a thin line, and their mean.
 
@@ -49,6 +54,7 @@ def learning_curves(
         rows: Rows of one schedule, from ``aggregate.load_rows``.
         references: Drawn as dashed lines where an env has them.
         seeds_asked: Agents with fewer seeds are drawn faded.
+        colours: From ``agent_colours``.
         value: The column to draw: ``return``, or what envs report, of those that do.
 
     Returns:
@@ -60,8 +66,8 @@ def learning_curves(
     by = ["env", "agent", "schedule", "seed", "step"]
     curves = common.groupby(by, as_index=False)[value].mean()
     envs = sorted(curves["env"].unique())
-    colours = agent_colours(rows["agent"])
-    figure, axes = panels(len(envs), min(_COLUMNS, len(envs)), colours)
+    shown = of_agents(colours, curves["agent"])
+    figure, axes = panels(len(envs), min(_COLUMNS, len(envs)), shown)
     for ax, env in zip(axes, envs, strict=False):
         panel = curves[curves["env"] == env]
         _panel(ax, panel, colours, seeds_asked, value)
@@ -72,10 +78,25 @@ def learning_curves(
 
 
 def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
-    """A colour for each agent, in the order in which they come first."""
-    names = list(dict.fromkeys(agents))
+    """A colour for each agent, the same in all of a report's figures.
+
+    Registered agents come first, in the order of their registration, then variants by name.
+    """
+    registered = {name: i for i, name in enumerate(agent_names())}
+    names = sorted(set(agents), key=lambda name: (registered.get(name, math.inf), _natural(name)))
     palette = "colorblind" if len(names) <= _TELLABLE else "husl"  # the former begins anew
     return dict(zip(names, sns.color_palette(palette, len(names)), strict=True))
+
+
+def of_agents(colours: Mapping[str, Any], agents: Iterable[str]) -> dict[str, Any]:
+    """The colours of these agents only, in their order: those of a figure's legend."""
+    drawn = set(agents)
+    return {agent: colour for agent, colour in colours.items() if agent in drawn}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key to sort by that puts k5 before k20."""
+    return [(int(part or 0), word) for word, part in re.findall(r"(\D*)(\d*)", name)]
 
 
 def panels(
@@ -101,7 +122,8 @@ def panels(
     for ax in axes[n:]:
         ax.set_axis_off()
     if colours:
-        columns = max(1, min(6, int(figure.get_figwidth() / _LEGEND_COLUMN)))
+        fit = max(1, min(6, int(figure.get_figwidth() / _LEGEND_COLUMN)))
+        columns = math.ceil(len(colours) / math.ceil(len(colours) / fit))  # rows alike in length
         figure.legend(
             handles=_legend(colours), loc="outside lower center", ncols=columns, frameon=False
         )

@@ -12,26 +12,31 @@ from matplotlib.axes import Axes
 
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import Recovery, survival
-from m3po_bench.leaderboard.plots import agent_colours, as_png, panels, seeds_and_mean
+from m3po_bench.leaderboard.plots import as_png, of_agents, panels, seeds_and_mean
 from m3po_bench.leaderboard.references import References
 from m3po_bench.registry import short_name
 
 
-def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: References) -> bytes:
+def recovery_curves(
+    ages: pd.DataFrame,
+    changes: pd.DataFrame,
+    references: References,
+    colours: Mapping[str, Any],
+) -> bytes:
     """For each env: reward by the time since a change, share not yet recovered, regret.
 
     Args:
         ages: ``BY_AGE`` of all runs of one schedule, from ``traces.load_table``.
         changes: ``CHANGES`` of the same runs.
         references: Random and oracle are drawn as dashed lines.
+        colours: From ``plots.agent_colours``.
 
     Returns:
         A PNG image: a thin line for each seed, a thick one for their mean; in the middle the
         Kaplan-Meier estimate over all changes and seeds; on the right a dot for each seed.
     """
     envs = sorted(ages["env"].unique())
-    colours = agent_colours(ages["agent"])
-    figure, axes = panels(3 * len(envs), columns=3, colours=colours)
+    figure, axes = panels(3 * len(envs), 3, of_agents(colours, ages["agent"]))
     for i, env in enumerate(envs):
         left, right, last = axes[3 * i : 3 * i + 3]
         of_env = ages[ages["env"] == env]
@@ -57,6 +62,7 @@ def recovery_curves(ages: pd.DataFrame, changes: pd.DataFrame, references: Refer
         for ax in (right, last):
             if not ax.has_data():
                 ax.set_axis_off()
+                ax.set_title("")
                 ax.text(0.5, 0.5, "no references to measure against", color="#666666",
                         ha="center", va="center", transform=ax.transAxes)  # fmt: skip
     return as_png(figure)

@@ -21,7 +21,7 @@ from m3po_bench.leaderboard.costs import run_costs
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
-from m3po_bench.leaderboard.plots import RETURN, learning_curves
+from m3po_bench.leaderboard.plots import RETURN, agent_colours, learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.settings import ONLINE, TEST
@@ -29,6 +29,9 @@ from m3po_bench.leaderboard.store import BY_AGE, CHANGES, COLUMNS, OF_RUN, Store
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 from m3po_bench.leaderboard.tables import make_page, to_csv
 from m3po_bench.leaderboard.traces import digest_traces, load_table
+
+FurtherFigure = Callable[[pd.DataFrame, Mapping[str, Any]], bytes | None]
+"""Draws a PNG image of ``measures_of``'s table, given a colour for each agent; or nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Report:
 def write_report(
     store: Store,
     references: References | None = None,
-    further_figures: Mapping[str, Callable[[pd.DataFrame], bytes | None]] | None = None,
+    further_figures: Mapping[str, FurtherFigure] | None = None,
 ) -> Report:
     """Write ``leaderboard.md``, ``.csv``, ``.tex``, ``.html`` and figures of a results folder.
 
@@ -59,8 +62,8 @@ def write_report(
     Args:
         store: The results folder.
         references: Scores to measure against; those that the package ships by default.
-        further_figures: By file name, what draws a figure of ``measures_of``'s table, or
-            nothing where the table does not hold what it needs.
+        further_figures: By file name, what draws a figure of ``measures_of``'s table in the
+            agents' colours, or nothing where the table does not hold what it needs.
 
     Raises:
         SuiteError: If no run is finished.
@@ -84,13 +87,13 @@ def write_report(
     together = over_envs(rows, references)
     page = make_page(table, seed_returns(rows), references, suite, configs, together)
     markdown = to_markdown(page)
-    measures = measures_of(finished, rows)
+    measures, colours = measures_of(finished, rows), agent_colours(rows["agent"])
     drawn: dict[str, bytes | None] = {
-        **_curves(rows, references, suite),
-        **_recoveries(changes, load_table(finished, BY_AGE), references),
-        **_summaries(table, rows, references),
-        "model_error": model_errors(measures),
-        **{name: draw(measures) for name, draw in (further_figures or {}).items()},
+        **_curves(rows, references, suite, colours),
+        **_recoveries(changes, load_table(finished, BY_AGE), references, colours),
+        **_summaries(table, rows, references, colours),
+        "model_error": model_errors(measures, colours),
+        **{name: draw(measures, colours) for name, draw in (further_figures or {}).items()},
     }
     figures = {name: image for name, image in drawn.items() if image is not None}
     contents: dict[str, str | bytes] = {
@@ -114,11 +117,14 @@ def _written(root: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...
 
 
 def _curves(
-    rows: pd.DataFrame, references: References, suite: Mapping[str, Any]
+    rows: pd.DataFrame,
+    references: References,
+    suite: Mapping[str, Any],
+    colours: Mapping[str, Any],
 ) -> dict[str, bytes]:
     reported = [name for name in rows.columns if name not in (*OF_RUN, *COLUMNS)]
     return {
-        f"{name}_{schedule}": learning_curves(group, references, suite["seeds"], value)
+        f"{name}_{schedule}": learning_curves(group, references, suite["seeds"], colours, value)
         for schedule, group in rows.groupby("schedule")
         for name, value in [("learning_curves", RETURN), *((name, name) for name in reported)]
         if group[value].notna().any()
@@ -126,20 +132,26 @@ def _curves(
 
 
 def _recoveries(
-    changes: pd.DataFrame, ages: pd.DataFrame, references: References
+    changes: pd.DataFrame,
+    ages: pd.DataFrame,
+    references: References,
+    colours: Mapping[str, Any],
 ) -> dict[str, bytes]:
     if changes.empty or ages.empty:
         return {}
     return {
         f"recovery_{schedule}": recovery_curves(
-            group, changes[changes["schedule"] == schedule], references
+            group, changes[changes["schedule"] == schedule], references, colours
         )
         for schedule, group in ages.groupby("schedule")
     }
 
 
 def _summaries(
-    table: pd.DataFrame, rows: pd.DataFrame, references: References
+    table: pd.DataFrame,
+    rows: pd.DataFrame,
+    references: References,
+    colours: Mapping[str, Any],
 ) -> dict[str, bytes | None]:
     online = table[(table["setting"] == ONLINE) & (table["split"] == TEST)]
     groups = scores_by_group(rows, references)
@@ -151,5 +163,5 @@ def _summaries(
             for (agent, *others), scores in groups.items()
             if others == [schedule, ONLINE, TEST]
         }
-        found[f"performance_profiles_{schedule}"] = performance_profiles(strata)
+        found[f"performance_profiles_{schedule}"] = performance_profiles(strata, colours)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from m3po_bench.leaderboard.plots import MARKED, agent_colours, as_png, panels, seeds_and_mean
+from m3po_bench.leaderboard.plots import MARKED, as_png, of_agents, panels, seeds_and_mean
 from m3po_bench.leaderboard.statistics import performance_profile
 from m3po_bench.registry import short_name
 
@@ -43,19 +44,19 @@ def score_map(table: pd.DataFrame) -> bytes | None:
     return as_png(figure)
 
 
-def performance_profiles(strata: Strata) -> bytes | None:
+def performance_profiles(strata: Strata, colours: Mapping[str, Any]) -> bytes | None:
     """Share of runs (env x seed) of each agent with a score above each threshold.
 
     Args:
         strata: Scores by agent, one array over seeds for each env; from two envs on.
+        colours: From ``plots.agent_colours``.
     """
     shown = {agent: scores for agent, scores in strata.items() if len(scores) > 1}
     if not shown:
         return None
     top = max(float(np.concatenate(scores).max()) for scores in shown.values())
     thresholds = np.linspace(0.0, max(1.0, top), 201)
-    colours = agent_colours(shown)
-    figure, (ax,) = panels(1, 1, colours)
+    figure, (ax,) = panels(1, 1, of_agents(colours, shown))
     for agent, scores in shown.items():
         shares = performance_profile(scores, thresholds)
         ax.step(thresholds, shares, where="post", color=colours[str(agent)], linewidth=2.2)
@@ -63,11 +64,12 @@ def performance_profiles(strata: Strata) -> bytes | None:
     return as_png(figure)
 
 
-def model_errors(measures: pd.DataFrame) -> bytes | None:
+def model_errors(measures: pd.DataFrame, colours: Mapping[str, Any]) -> bytes | None:
     """Open-loop error of agents' models against the length of a rollout, a row for each env.
 
     Args:
         measures: From ``aggregate.measures_of``; agents without a model have no such columns.
+        colours: From ``plots.agent_colours``.
     """
     kinds = {"obs": "observations", "reward": "rewards"}
     names = re.compile(r"model/(obs|reward)_error_h(\d+)")
@@ -78,9 +80,9 @@ def model_errors(measures: pd.DataFrame) -> bytes | None:
     long = measures.melt(named, list(columns), "measure", "error").dropna(subset=["error"])
     long["steps"] = long["measure"].map(lambda name: int(columns[name][2]))
     long["kind"] = long["measure"].map(lambda name: columns[name][1])
-    colours, lengths = agent_colours(long["agent"]), sorted(long["steps"].unique())
+    lengths = sorted(long["steps"].unique())
     settings = list(long.groupby(["env", "schedule"], sort=False))
-    figure, axes = panels(2 * len(settings), 2, colours)
+    figure, axes = panels(2 * len(settings), 2, of_agents(colours, long["agent"]))
     for i, ((env, schedule), group) in enumerate(settings):
         for ax, (kind, label) in zip(axes[2 * i : 2 * i + 2], kinds.items(), strict=True):
             part = group[group["kind"] == kind]

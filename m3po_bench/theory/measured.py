@@ -78,11 +78,12 @@ def _entries(found: Mapping[str, float]) -> list[dict[str, float]]:
     return entries
 
 
-def gap_figure(measures: pd.DataFrame) -> bytes | None:
+def gap_figure(measures: pd.DataFrame, colours: Mapping[str, Any] | None = None) -> bytes | None:
     """Bound and measured gap against k, and the return against the k that an agent learnt with.
 
     Args:
         measures: As in ``gap_table``, with ``return``, the mean test return.
+        colours: By agent; a palette's by default.
 
     Returns:
         A PNG image, a row of two panels for each env and schedule; None where no run has measured
@@ -95,8 +96,9 @@ def gap_figure(measures: pd.DataFrame) -> bytes | None:
         return None
     settings = list(table.groupby(["env", "schedule"]))
     figure, axes = canvas((11.0, 4.4 * len(settings)), 2, len(settings))
-    agents = list(dict.fromkeys(table["agent"]))
-    colours = dict(zip(agents, sns.color_palette("colorblind", len(agents)), strict=True))
+    if colours is None:
+        agents = list(dict.fromkeys(table["agent"]))
+        colours = dict(zip(agents, sns.color_palette("colorblind", len(agents)), strict=True))
     returns = measures.set_index(RUN)["return"]
     for i, ((env, schedule), group) in enumerate(settings):
         left, right = axes[2 * i : 2 * i + 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from m3po_bench.leaderboard.metrics import Recovery, survival
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import CHANGES, EVALUATION, RUN, Store, read_json
+from m3po_bench.leaderboard.store import CHANGES, EVALUATION, RUN, Store
 from m3po_bench.leaderboard.traces import MAX_AGE
 from m3po_envs import ENTRY_POINTS
 from m3po_envs.splits import load_episodes
@@ -248,7 +249,8 @@ def test_the_page_has_the_curves_of_lite(env: str, agents: list[str]) -> None:
 def _errors(env: str, agent: str, age: int) -> str:
     """One-step errors of the three seeds' models so long after a change, as pages say them."""
     runs = sorted((RESULTS / "lite" / f"{env}-hazard" / agent).glob("seed*"))
-    found = [read_json(run / RUN)["diagnostics"][f"model/obs_error_age{age}"] for run in runs]
+    records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
+    found = [record["diagnostics"][f"model/obs_error_age{age}"] for record in records]
     first, second, third = (f"{error:.2f}".lstrip("0") for error in found)
     return f"{first}, {second} and {third}"
 

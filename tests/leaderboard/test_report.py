@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,11 +166,12 @@ def test_report_draws_what_it_is_handed_from_the_runs_own_measures(
     store.finish(toy, {"versions": {}, "diagnostics": {"gap/k1": 0.5}})
     handed: list[pd.DataFrame] = []
 
-    def draw(measures: pd.DataFrame) -> bytes:
+    def draw(measures: pd.DataFrame, colours: Mapping[str, Any]) -> bytes:
+        assert set(colours) == set(measures["agent"])
         handed.append(measures.set_index(["agent", "seed"]))
         return PNG
 
-    report = write_report(store, {}, {"drawn": draw, "nothing": lambda measures: None})
+    report = write_report(store, {}, {"drawn": draw, "nothing": lambda measures, colours: None})
     assert (store.root / "figures" / "drawn.png").read_bytes() == PNG
     assert not any("nothing" in path.name for path in report.paths)
     assert handed[0].loc[(toy.agent, 1), "gap/k1"] == 0.5

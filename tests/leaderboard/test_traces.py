@@ -12,6 +12,7 @@ import pytest
 from m3po_bench.leaderboard.entry_metrics import METRICS, RECOVERY_HORIZON, entry_metrics
 from m3po_bench.leaderboard.evaluation import Episode
 from m3po_bench.leaderboard.grid import Suite
+from m3po_bench.leaderboard.plots import agent_colours
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import Reference
 from m3po_bench.leaderboard.report import write_report
@@ -189,4 +190,4 @@ def test_a_report_without_traces_says_the_same_as_with_them(traced: Store, toys:
 def test_a_picture_of_recovery_needs_no_references(traced: Store) -> None:
     write_report(traced, {})
     changes, ages = (load_table(traced.finished(), name) for name in (CHANGES, BY_AGE))
-    assert recovery_curves(ages, changes, {}).startswith(b"\x89PNG")
+    assert recovery_curves(ages, changes, {}, agent_colours(ages["agent"])).startswith(b"\x89PNG")
