@@ -229,6 +229,8 @@ def test_the_pages_have_the_median_recoveries() -> None:
 
 
 _TO_20K = (5000, 10_000, 20_000)
+BRANCHED = ["M3PO", "M3PO-k20", "M3PO-k5", "M3PO-k1"]
+ABLATED = [*BRANCHED, "M3PO-full", "M3PO-no-history"]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +239,7 @@ _TO_20K = (5000, 10_000, 20_000)
         ("lite/HalfCheetahFwdBwd", ["M3PO", "SAC-PrevReward", "SAC", "M3PO-Oracle"], _TO_20K),
         ("lite/HalfCheetahDisabledJoint", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"], _TO_20K),
         ("lite/HalfCheetahPier", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"], _TO_20K),
+        ("ablation-short/HalfCheetahFwdBwd", ABLATED, (2000, 5000, 10_000)),
     ],
 )
 def test_the_page_has_the_curves(place: str, agents: list[str], steps: Sequence[int]) -> None:
@@ -269,3 +272,24 @@ def test_the_page_has_the_models_errors_after_a_change() -> None:
     assert f"right after a change ({soon}) than 25 steps later ({late})" in page
     soon, late = (_errors(pier, "MBPO", age) for age in (0, 25))
     assert f"the error is {soon} right after a change and {late} 25 steps later" in page
+
+
+def test_branched_rollouts_are_ahead_of_full_ones_as_is_said() -> None:
+    folder = RESULTS / "ablation-short" / "HalfCheetahFwdBwd-hazard"
+    ends = {agent: [seed[10_000] for seed in _curves(folder, agent)] for agent in ABLATED}
+    assert min(min(ends[a]) for a in BRANCHED) > max(ends["M3PO-full"] + ends["M3PO-no-history"])
+
+    def measured(agent: str, name: str) -> list[float]:
+        runs = sorted((folder / agent).glob("seed*"))
+        records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
+        return [record["diagnostics"][name] for record in records]
+
+    right, excess = "probe/right_within_3", "belief/excess_h5"
+    full = {name: measured("M3PO-full", name)[0] for name in (right, excess)}
+    least = min(min(measured(agent, right)) for agent in BRANCHED)
+    most = max(max(measured(agent, excess)) for agent in BRANCHED)
+    page = _prose(PUBLISHED)
+    assert f"{full[right]:.0%} of the changes, with branched rollouts after {least:.0%}" in page
+    of_full, of_branched = (f"{value:.2f}".lstrip("0") for value in (full[excess], most))
+    assert f"{of_full} more rollouts than real histories" in page
+    assert f"with branched ones in {of_branched} at most" in page
