@@ -65,6 +65,8 @@ class HumanoidDirectionEnv(Direction, HumanoidEnv):  # type: ignore[misc]
     |-----------|------|------------|
     | 20,000    | 211  | 225        |
 
+    M3PO does not walk after 20,000 steps either (``results/README.md``).
+
     ## Arguments
     ``schedule="hazard"``, ``split="train"``, ``"test"`` or ``"ood"`` (the quarter of the circle
     that training leaves out), ``visibility="hidden"``, see ``MetaEnvBase``;

@@ -67,7 +67,7 @@ def learning_curves(
     curves = common.groupby(by, as_index=False)[value].mean()
     envs = sorted(curves["env"].unique())
     shown = of_agents(colours, curves["agent"])
-    figure, axes = panels(len(envs), min(_COLUMNS, len(envs)), shown)
+    figure, axes = panels(len(envs), _evenly(len(envs), _COLUMNS), shown)
     for ax, env in zip(axes, envs, strict=False):
         panel = curves[curves["env"] == env]
         _panel(ax, panel, colours, seeds_asked, value)
@@ -92,6 +92,11 @@ def of_agents(colours: Mapping[str, Any], agents: Iterable[str]) -> dict[str, An
     """The colours of these agents only, in their order: those of a figure's legend."""
     drawn = set(agents)
     return {agent: colour for agent, colour in colours.items() if agent in drawn}
+
+
+def _evenly(n: int, most: int) -> int:
+    """Columns, ``most`` at most, for ``n`` things in as few rows, each about as full."""
+    return math.ceil(n / math.ceil(n / most))
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -123,7 +128,7 @@ def panels(
         ax.set_axis_off()
     if colours:
         fit = max(1, min(6, int(figure.get_figwidth() / _LEGEND_COLUMN)))
-        columns = math.ceil(len(colours) / math.ceil(len(colours) / fit))  # rows alike in length
+        columns = _evenly(len(colours), fit)
         figure.legend(
             handles=_legend(colours), loc="outside lower center", ncols=columns, frameon=False
         )

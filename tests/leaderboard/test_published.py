@@ -166,11 +166,11 @@ def test_more_episodes_in_a_task_help_as_is_said(agent: str, episodes: int, seed
     assert shots[0] < shots[episodes]
 
 
-def _curves(folder: Path, agent: str) -> list[Any]:
-    """Mean test return by env step, of each seed."""
+def _curves(folder: Path, agent: str, column: str = "return") -> list[Any]:
+    """Mean test return by env step, or another column's mean, of each seed."""
     runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
     online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
-    return [rows.groupby("step")["return"].mean() for rows in online]
+    return [rows.groupby("step")[column].mean() for rows in online]
 
 
 @pytest.mark.parametrize(
@@ -233,12 +233,16 @@ BRANCHED = ["M3PO", "M3PO-k20", "M3PO-k5", "M3PO-k1"]
 ABLATED = [*BRANCHED, "M3PO-full", "M3PO-no-history"]
 
 
+WALKERS = ["M3PO", "SAC-PrevReward", "SAC"]
+
+
 @pytest.mark.parametrize(
     ("place", "agents", "steps"),
     [
         ("lite/HalfCheetahFwdBwd", ["M3PO", "SAC-PrevReward", "SAC", "M3PO-Oracle"], _TO_20K),
         ("lite/HalfCheetahDisabledJoint", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"], _TO_20K),
         ("lite/HalfCheetahPier", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"], _TO_20K),
+        ("lite/HumanoidDirection", WALKERS, _TO_20K),
         ("ablation-short/HalfCheetahFwdBwd", ABLATED, (2000, 5000, 10_000)),
     ],
 )
@@ -293,3 +297,15 @@ def test_branched_rollouts_are_ahead_of_full_ones_as_is_said() -> None:
     of_full, of_branched = (f"{value:.2f}".lstrip("0") for value in (full[excess], most))
     assert f"{of_full} more rollouts than real histories" in page
     assert f"with branched ones in {of_branched} at most" in page
+
+
+def test_the_page_has_the_humanoids_velocities() -> None:
+    folder, column = RESULTS / "lite" / "HumanoidDirection-hazard", "directional_velocity"
+    rows = []
+    for agent in WALKERS:
+        curves = _curves(folder, agent, column)
+        assert len(curves) == 3
+        assert all((seed.abs() < 0.305).all() for seed in curves)  # nobody walks, as is said
+        cells = [", ".join(f"{seed[step]:.2f}" for seed in curves) for step in _TO_20K]
+        rows.append(f"| {agent} | {' | '.join(cells)} |")
+    assert "\n".join(["|---|---|---|---|", *rows, ""]) in PUBLISHED.read_text(encoding="utf-8")
