@@ -231,9 +231,24 @@ def test_the_pages_have_the_median_recoveries() -> None:
 _TO_20K = (5000, 10_000, 20_000)
 BRANCHED = ["M3PO", "M3PO-k20", "M3PO-k5", "M3PO-k1"]
 ABLATED = [*BRANCHED, "M3PO-full", "M3PO-no-history"]
+HUMANOIDS = ["M3PO", "SAC-PrevReward", "SAC"]
 
 
-WALKERS = ["M3PO", "SAC-PrevReward", "SAC"]
+def _check_table(
+    place: str,
+    agents: Sequence[str],
+    steps: Sequence[int],
+    column: str = "return",
+    form: str = ".0f",
+) -> None:
+    """The page has a table of every seed's curve, an agent a row."""
+    rows = []
+    for agent in agents:
+        curves = _curves(RESULTS / f"{place}-hazard", agent, column)
+        cells = [", ".join(format(seed[step], form) for seed in curves) for step in steps]
+        rows.append(f"| {agent} | {' | '.join(cells)} |")
+    head = "|---" * (1 + len(steps)) + "|"
+    assert "\n".join([head, *rows, ""]) in PUBLISHED.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -242,25 +257,33 @@ WALKERS = ["M3PO", "SAC-PrevReward", "SAC"]
         ("lite/HalfCheetahFwdBwd", ["M3PO", "SAC-PrevReward", "SAC", "M3PO-Oracle"], _TO_20K),
         ("lite/HalfCheetahDisabledJoint", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"], _TO_20K),
         ("lite/HalfCheetahPier", ["M3PO", "MBPO", "SAC-PrevReward", "SAC"], _TO_20K),
-        ("lite/HumanoidDirection", WALKERS, _TO_20K),
+        ("lite/HumanoidDirection", HUMANOIDS, _TO_20K),
         ("ablation-short/HalfCheetahFwdBwd", [*ABLATED, "M3PO-bfloat16"], (2000, 5000, 10_000)),
     ],
 )
 def test_the_page_has_the_curves(place: str, agents: list[str], steps: Sequence[int]) -> None:
-    rows = []
-    for agent in agents:
-        curves = _curves(RESULTS / f"{place}-hazard", agent)
-        cells = [", ".join(f"{seed[step]:.0f}" for seed in curves) for step in steps]
-        rows.append(f"| {agent} | {' | '.join(cells)} |")
-    head = "|---" * (1 + len(steps)) + "|"
-    assert "\n".join([head, *rows, ""]) in PUBLISHED.read_text(encoding="utf-8")
+    _check_table(place, agents, steps)
+
+
+def test_the_page_has_the_humanoids_velocities() -> None:
+    place, column = "lite/HumanoidDirection", "directional_velocity"
+    for agent in HUMANOIDS:
+        curves = _curves(RESULTS / f"{place}-hazard", agent, column)
+        assert len(curves) == 3
+        assert all((seed.abs() < 0.305).all() for seed in curves)  # nobody walks, as is said
+    _check_table(place, HUMANOIDS, _TO_20K, column, ".2f")
+
+
+def _diagnosed(folder: Path, agent: str, name: str) -> list[float]:
+    """What every seed's agent has measured about itself."""
+    runs = sorted((folder / agent).glob("seed*"))
+    records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
+    return [record["diagnostics"][name] for record in records]
 
 
 def _errors(env: str, agent: str, age: int) -> str:
     """One-step errors of the three seeds' models so long after a change, as pages say them."""
-    runs = sorted((RESULTS / "lite" / f"{env}-hazard" / agent).glob("seed*"))
-    records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
-    found = [record["diagnostics"][f"model/obs_error_age{age}"] for record in records]
+    found = _diagnosed(RESULTS / "lite" / f"{env}-hazard", agent, f"model/obs_error_age{age}")
     first, second, third = (f"{error:.2f}".lstrip("0") for error in found)
     return f"{first}, {second} and {third}"
 
@@ -282,30 +305,12 @@ def test_branched_rollouts_are_ahead_of_full_ones_as_is_said() -> None:
     folder = RESULTS / "ablation-short" / "HalfCheetahFwdBwd-hazard"
     ends = {agent: [seed[10_000] for seed in _curves(folder, agent)] for agent in ABLATED}
     assert min(min(ends[a]) for a in BRANCHED) > max(ends["M3PO-full"] + ends["M3PO-no-history"])
-
-    def measured(agent: str, name: str) -> list[float]:
-        runs = sorted((folder / agent).glob("seed*"))
-        records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
-        return [record["diagnostics"][name] for record in records]
-
     right, excess = "probe/right_within_3", "belief/excess_h5"
-    full = {name: measured("M3PO-full", name)[0] for name in (right, excess)}
-    least = min(min(measured(agent, right)) for agent in BRANCHED)
-    most = max(max(measured(agent, excess)) for agent in BRANCHED)
+    full = {name: _diagnosed(folder, "M3PO-full", name)[0] for name in (right, excess)}
+    least = min(min(_diagnosed(folder, agent, right)) for agent in BRANCHED)
+    most = max(max(_diagnosed(folder, agent, excess)) for agent in BRANCHED)
     page = _prose(PUBLISHED)
     assert f"{full[right]:.0%} of the changes, with branched rollouts after {least:.0%}" in page
     of_full, of_branched = (f"{value:.2f}".lstrip("0") for value in (full[excess], most))
     assert f"{of_full} more rollouts than real histories" in page
     assert f"with branched ones in {of_branched} at most" in page
-
-
-def test_the_page_has_the_humanoids_velocities() -> None:
-    folder, column = RESULTS / "lite" / "HumanoidDirection-hazard", "directional_velocity"
-    rows = []
-    for agent in WALKERS:
-        curves = _curves(folder, agent, column)
-        assert len(curves) == 3
-        assert all((seed.abs() < 0.305).all() for seed in curves)  # nobody walks, as is said
-        cells = [", ".join(f"{seed[step]:.2f}" for seed in curves) for step in _TO_20K]
-        rows.append(f"| {agent} | {' | '.join(cells)} |")
-    assert "\n".join(["|---|---|---|---|", *rows, ""]) in PUBLISHED.read_text(encoding="utf-8")
