@@ -41,10 +41,8 @@ def load_suite(name: str) -> Suite:
             reason = str(error) if isinstance(error, SuiteError) else "not a text file"
             reason = error.strerror or reason if isinstance(error, OSError) else reason
             raise SuiteError(f"suite {name}: {reason}; expected a TOML file") from None
-    elif name in suite_names():
-        text = _packaged().joinpath(f"{name}.toml").read_text(encoding="utf-8")
     else:
-        raise unknown_name("suite", name, suite_names())
+        text = _packaged_text(name)
     try:
         return parse_suite(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
@@ -71,6 +69,7 @@ def _one_line(error: Exception) -> str:
 
 def parse_suite(table: Mapping[str, Any]) -> Suite:
     """Check the contents of a suite file; raises as ``load_suite``."""
+    table = _completed(table)
     budget_keys = [f.name for f in fields(Budget)]
     required = ("name", "envs", "schedule", "agents", "seeds", "steps")
     _check_keys("key", table, [*required, *budget_keys, "budgets", "variants", "description"])
@@ -100,8 +99,29 @@ def parse_suite(table: Mapping[str, Any]) -> Suite:
     return suite.select(agents=suite.agents)
 
 
+def _completed(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The table with what it leaves to the suite that it is ``like``.
+
+    Budgets and variants are taken over one by one, name and description never.
+    """
+    if "like" not in table:
+        return table
+    base = _completed(tomllib.loads(_packaged_text(table["like"])))
+    own = {key: value for key, value in table.items() if key != "like"}
+    taken = {key: value for key, value in base.items() if key not in ("name", "description")}
+    both = ("budgets", "variants")
+    return {**taken, **own, **{key: {**_table(base, key), **_table(own, key)} for key in both}}
+
+
 def _packaged() -> Any:
     return files("m3po_bench").joinpath("suites")
+
+
+def _packaged_text(name: object) -> str:
+    if name not in suite_names():
+        raise unknown_name("suite", name, suite_names())
+    text: str = _packaged().joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return text
 
 
 def _variant(name: str, values: Any) -> Variant:

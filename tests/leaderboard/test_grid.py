@@ -27,7 +27,7 @@ from m3po_bench.registry import UnknownNameError, agent_spec
 
 KEYS = (
     "name", "envs", "schedule", "agents", "seeds", "steps", "preset", "checkpoints",
-    "eval_episodes", "final_episodes", "budgets", "variants", "description",
+    "eval_episodes", "final_episodes", "budgets", "variants", "description", "like",
 )  # fmt: skip
 
 
@@ -73,6 +73,9 @@ def test_grid_is_every_combination_once(table: dict[str, Any]) -> None:
         ({"preset": ["tiny"]}, "unknown preset ['tiny']"),
         ({"schedule": "../up"}, "name '../up'"),
         ({"name": "x" * 300}, "expected letters, digits"),
+        ({"like": "lit"}, "unknown suite 'lit'; nearest: lite"),
+        ({"like": ["lite"]}, "unknown suite ['lite']"),
+        ({"like": "lite", "budgets": 3}, "budgets = 3: expected a table"),
     ],
 )
 def test_impossible_suites_are_refused(
@@ -95,6 +98,22 @@ def test_budgets_lie_over_the_suite(table: dict[str, Any]) -> None:
     suite = parse_suite({**table, "budgets": {"Toy": {"steps": 5, "checkpoints": 1}}})
     assert suite.budgets["Toy"] == Budget(5, checkpoints=1, eval_episodes=2)
     assert {r.budget.steps for r in suite.runs() if r.agent == "ToySlow"} == {60}
+
+
+def test_suite_takes_from_the_one_it_is_like_what_it_leaves_out() -> None:
+    own = {"name": "mine", "like": "lite", "steps": 500, "budgets": {"MAML": {"steps": 700}}}
+    mine, lite = parse_suite(own), load_suite("lite")
+    assert (mine.name, mine.description) == ("mine", "")
+    assert (mine.envs, mine.agents, mine.seeds) == (lite.envs, lite.agents, lite.seeds)
+    assert mine.budget == replace(lite.budget, steps=500)
+    assert mine.budgets["MAML"] == replace(lite.budgets["MAML"], steps=700)
+    assert mine.budgets["GrBAL"] == replace(lite.budgets["GrBAL"], steps=500)
+    assert mine.budgets["RL2"] == lite.budgets["RL2"]
+
+
+def test_suite_needs_a_name_of_its_own() -> None:
+    with pytest.raises(SuiteError, match="name is missing"):
+        parse_suite({"like": "lite"})
 
 
 def test_variant_runs_its_agent_with_its_arguments(table: dict[str, Any]) -> None:
