@@ -11,9 +11,10 @@ import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import of_common_episodes, reference_key, score, seed_returns
 from m3po_bench.leaderboard.metrics import (
-    Recovery,
     area_under_curve,
     cvar,
+    median_time,
+    recovery_times,
     restricted_mean,
     steps_to,
     survival,
@@ -27,8 +28,8 @@ ENTRY = ["agent", "env", "schedule", "setting", "split"]
 _RUN = [*ENTRY, "seed"]
 METRICS = (
     "curve_area", "steps_to_50", "steps_to_80", "cvar_10", "falls_per_1000",
-    "changes", "drop", "regret", "recovery_time", "never_recovered", "savings",
-    "ood_gap", "schedule_gap",
+    "changes", "drop", "regret", "recovery_time", "recovery_median", "never_recovered",
+    "savings", "ood_gap", "schedule_gap",
 )  # fmt: skip
 """Columns of ``leaderboard.csv`` after those of return and score; results/README.md explains."""
 
@@ -140,10 +141,8 @@ def _changes(rows: pd.DataFrame) -> dict[str, float]:
         found[name] = float(rows[name].mean())
     watched = rows.dropna(subset=["recovery"])
     if len(watched):
-        times = [
-            Recovery(int(time), bool(seen))
-            for time, seen in zip(watched["recovery"], watched["recovered"], strict=True)
-        ]
+        times = recovery_times(watched["recovery"], watched["recovered"])
         found["recovery_time"] = restricted_mean(times, RECOVERY_HORIZON)
+        found["recovery_median"] = median_time(times)
         found["never_recovered"] = float(survival(times, [RECOVERY_HORIZON])[0])
     return found

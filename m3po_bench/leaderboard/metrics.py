@@ -82,6 +82,17 @@ def recovery(segment: ArrayLike, random: float, oracle: float) -> Recovery:
     return Recovery(start, True)
 
 
+def recovery_times(times: ArrayLike, observed: ArrayLike) -> list[Recovery]:
+    """``Recovery`` of each change, from the two columns that tables of changes keep.
+
+    Args:
+        times: Env steps, shape (n,).
+        observed: Shape (n,), of 0 and 1.
+    """
+    pairs = zip(np.asarray(times), np.asarray(observed), strict=True)
+    return [Recovery(int(time), bool(seen)) for time, seen in pairs]
+
+
 def survival(recoveries: Sequence[Recovery], times: ArrayLike) -> Array:
     """Share of changes not recovered from after each time: the Kaplan-Meier estimate.
 
@@ -104,6 +115,13 @@ def survival(recoveries: Sequence[Recovery], times: ArrayLike) -> Array:
 def restricted_mean(recoveries: Sequence[Recovery], horizon: int) -> float:
     """Mean time to recovery, cut off at ``horizon``: the area under the survival curve."""
     return float(survival(recoveries, np.arange(horizon)).sum())
+
+
+def median_time(recoveries: Sequence[Recovery]) -> float:
+    """Env steps after which half of the changes are recovered from; infinite if they never are."""
+    times = np.unique([r.time for r in recoveries if r.observed])
+    halved = np.flatnonzero(survival(recoveries, times) <= 0.5)
+    return float(times[halved[0]]) if len(halved) else np.inf
 
 
 def drop_depth(before: ArrayLike, after: ArrayLike) -> float:

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
-from m3po_bench.leaderboard.metrics import Recovery, survival
+from m3po_bench.leaderboard.metrics import recovery_times, survival
 from m3po_bench.leaderboard.plots import as_png, of_agents, panels, seeds_and_mean
 from m3po_bench.leaderboard.references import References
 from m3po_bench.registry import short_name
@@ -72,10 +72,7 @@ def _not_recovered(ax: Axes, changes: pd.DataFrame, colour: object) -> None:
     if not len(changes):
         return
     times = np.arange(RECOVERY_HORIZON + 1)
-    watched = [
-        Recovery(int(time), bool(seen))
-        for time, seen in zip(changes["recovery"], changes["recovered"], strict=True)
-    ]
+    watched = recovery_times(changes["recovery"], changes["recovered"])
     ax.step(times, survival(watched, times), where="post", color=colour, linewidth=2.2)
 
 

@@ -11,6 +11,7 @@ from m3po_bench.leaderboard.metrics import (
     area_under_curve,
     cvar,
     drop_depth,
+    median_time,
     recovery,
     restricted_mean,
     savings,
@@ -58,6 +59,9 @@ def test_survival_is_kaplan_and_meiers() -> None:
     expected = [1.0, 1.0, 0.75, 0.75, 0.75, 0.375, 0.375]
     assert survival(watched, range(7)).tolist() == pytest.approx(expected)
     assert restricted_mean(watched, 7) == pytest.approx(sum(expected))
+    assert median_time(watched) == 5.0
+    assert median_time(watched[:2]) == 2.0  # exactly half
+    assert median_time(watched[1:2]) == np.inf
     never = [Recovery(4, False)] * 3
     assert survival(never, [0, 10]).tolist() == [1.0, 1.0]
     assert restricted_mean(never, 20) == 20.0

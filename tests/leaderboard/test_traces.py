@@ -143,6 +143,7 @@ def test_metrics_of_an_entry_are_means_over_seeds() -> None:
     assert entry["drop"] == pytest.approx((2.0 + 4.0) / 2)
     assert entry["regret"] == pytest.approx((3.0 + 9.0) / 2)
     assert entry["recovery_time"] == pytest.approx((5 + RECOVERY_HORIZON) / 2)
+    assert np.isnan(entry["recovery_median"])  # half of the second seed's changes never are
     assert entry["never_recovered"] == pytest.approx(0.5)
 
 
