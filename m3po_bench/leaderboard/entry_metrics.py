@@ -34,7 +34,7 @@ METRICS = (
 """Columns of ``leaderboard.csv`` after those of return and score; results/README.md explains."""
 
 RECOVERY_HORIZON = 60
-"""Env steps after a change at which the restricted mean of recovery times is cut off."""
+"""Env steps after a change up to which recovery is looked for."""
 
 
 def entry_metrics(
@@ -143,6 +143,6 @@ def _changes(rows: pd.DataFrame) -> dict[str, float]:
     if len(watched):
         times = recovery_times(watched["recovery"], watched["recovered"])
         found["recovery_time"] = restricted_mean(times, RECOVERY_HORIZON)
-        found["recovery_median"] = median_time(times)
+        found["recovery_median"] = median_time(times, RECOVERY_HORIZON)
         found["never_recovered"] = float(survival(times, [RECOVERY_HORIZON])[0])
     return found

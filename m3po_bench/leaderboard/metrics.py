@@ -117,11 +117,10 @@ def restricted_mean(recoveries: Sequence[Recovery], horizon: int) -> float:
     return float(survival(recoveries, np.arange(horizon)).sum())
 
 
-def median_time(recoveries: Sequence[Recovery]) -> float:
-    """Env steps after which half of the changes are recovered from; infinite if they never are."""
-    times = np.unique([r.time for r in recoveries if r.observed])
-    halved = np.flatnonzero(survival(recoveries, times) <= 0.5)
-    return float(times[halved[0]]) if len(halved) else np.inf
+def median_time(recoveries: Sequence[Recovery], horizon: int) -> float:
+    """Env steps after which half of the changes are recovered from; infinite beyond ``horizon``."""
+    halved = np.flatnonzero(survival(recoveries, np.arange(horizon + 1)) <= 0.5)
+    return float(halved[0]) if len(halved) else np.inf
 
 
 def drop_depth(before: ArrayLike, after: ArrayLike) -> float:

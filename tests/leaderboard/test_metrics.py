@@ -59,9 +59,10 @@ def test_survival_is_kaplan_and_meiers() -> None:
     expected = [1.0, 1.0, 0.75, 0.75, 0.75, 0.375, 0.375]
     assert survival(watched, range(7)).tolist() == pytest.approx(expected)
     assert restricted_mean(watched, 7) == pytest.approx(sum(expected))
-    assert median_time(watched) == 5.0
-    assert median_time(watched[:2]) == 2.0  # exactly half
-    assert median_time(watched[1:2]) == np.inf
+    assert median_time(watched, 5) == 5.0
+    assert median_time(watched, 4) == np.inf
+    assert median_time(watched[:2], 9) == 2.0  # exactly half
+    assert median_time(watched[1:2], 9) == np.inf
     never = [Recovery(4, False)] * 3
     assert survival(never, [0, 10]).tolist() == [1.0, 1.0]
     assert restricted_mean(never, 20) == 20.0

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import median_time, recovery_times
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.settings import ONLINE, TEST
@@ -211,7 +212,8 @@ def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
 def test_the_pages_have_the_median_recoveries() -> None:
     def median(folder: Path) -> int:
         changes = pd.read_csv(folder / CHANGES)
-        return int(median_time(recovery_times(changes["recovery"], changes["recovered"])))
+        times = recovery_times(changes["recovery"], changes["recovered"])
+        return int(median_time(times, RECOVERY_HORIZON))
 
     agents = RESULTS / "lite" / "HalfCheetahFwdBwd-hazard"
     medians = [median(agents / "M3PO" / f"seed{seed}") for seed in range(3)]
