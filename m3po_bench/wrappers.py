@@ -85,7 +85,8 @@ def layout_of(env: Any) -> ObservationLayout:
     """The layout of a Gymnasium env or SB3 VecEnv; one block where the env names none.
 
     Raises:
-        ValueError: If observations are not flat vectors.
+        ValueError: If observations are not flat vectors, or a wrapper around
+            ``PreviousActionReward`` gave them another width.
     """
     space = env.observation_space
     try:
@@ -95,10 +96,15 @@ def layout_of(env: Any) -> ObservationLayout:
             found = env.get_wrapper_attr("observation_layout")
     except AttributeError:
         found = None
-    if found is not None:
+    width = int(check_flat(space).shape[0])
+    if found is not None and found.width == width:
         return cast(ObservationLayout, found)
-    check_flat(space)
-    return ObservationLayout(((OBSERVATION, int(space.shape[0])),))
+    if found is not None and found.has_history:
+        raise ValueError(
+            f"observations of {width} columns, but {found.width} of {dict(found.blocks)}: wrappers "
+            "that change the observation go inside PreviousActionReward"
+        )
+    return ObservationLayout(((OBSERVATION, width),))
 
 
 def check_flat(space: spaces.Space[Any]) -> spaces.Box:
@@ -238,7 +244,7 @@ class TrialWrapper(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCons
 
     The task of the trial's first episode is forced at its inner resets. Inner boundaries show
     in the first-step flag of ``PreviousActionReward`` and in ``info["inner_episode"]``; the
-    trial itself ends, truncated, with its last episode.
+    trial itself ends with its last episode, and as that does: terminated or truncated.
     """
 
     def __init__(self, env: gym.Env[Array, Array], n_episodes: int = 2) -> None:
@@ -265,7 +271,7 @@ class TrialWrapper(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordCons
             return obs, reward, False, False, info
         self._episode += 1
         if self._episode == self.n_episodes:
-            return obs, reward, False, True, info
+            return obs, reward, terminated, truncated, info
         task = self.env.get_wrapper_attr("first_task")
         obs, reset_info = self.env.reset(options={"task": task})
         return obs, reward, False, False, {**info, **reset_info}

@@ -19,6 +19,7 @@ from m3po_envs.base import MetaEnvBase
 from m3po_envs.pendulum import PendulumRandomParamsEnv
 
 POINT, PENDULUM = "M3PO/PointFwdBwd-v0", "M3PO/PendulumRandomParams-v0"
+HOPPER = "M3PO/HopperRandomParams-v0"
 
 
 def meta(env: gym.Env[Any, Any]) -> MetaEnvBase:
@@ -107,6 +108,17 @@ def test_a_trial_plays_its_episodes_in_one_task() -> None:
         assert inner == [0] * 5 + [1] * 5 + [2] * 5
         obs, info = env.reset()
     assert len(met) == 2  # the task is free again in the next trial
+
+
+@pytest.mark.parametrize(("limit", "falls"), [(3, False), (None, True)])
+def test_a_trial_ends_as_its_last_episode_does(limit: int | None, falls: bool) -> None:
+    env = TrialWrapper(gym.make(HOPPER, max_episode_steps=limit), n_episodes=2)
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    terminated = truncated = False
+    while not (terminated or truncated):
+        *_, terminated, truncated, info = env.step(env.action_space.sample())
+    assert (terminated, truncated, info["inner_episode"]) == (falls, not falls, 1)
 
 
 def test_a_trial_keeps_its_first_task_whatever_changes_inside() -> None:

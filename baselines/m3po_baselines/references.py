@@ -115,26 +115,17 @@ class MemorylessSAC(SAC):
     those columns is not without memory. Accepts every argument of SB3's SAC.
     """
 
-    def __init__(
-        self,
-        policy: str | type[Any],
-        env: GymEnv | str,
-        policy_kwargs: dict[str, Any] | None = None,
-        _init_setup_model: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(
-            policy, env, policy_kwargs=policy_kwargs, _init_setup_model=False, **kwargs
-        )
+    def _setup_model(self) -> None:
         if self.env is not None:
             extractor, arguments = self._extractor(layout_of(self.env))
-            self.policy_kwargs = {
-                **self.policy_kwargs,
-                "features_extractor_class": extractor,
-                "features_extractor_kwargs": arguments,
-            }
-        if _init_setup_model:
-            self._setup_model()
+            # A loaded agent keeps the one that it has learnt with.
+            if self.policy_kwargs.get("features_extractor_class") is not extractor:
+                self.policy_kwargs = {
+                    **self.policy_kwargs,
+                    "features_extractor_class": extractor,
+                    "features_extractor_kwargs": arguments,
+                }
+        super()._setup_model()
 
     def _extractor(
         self, layout: ObservationLayout

@@ -74,7 +74,8 @@ class RandomShooting:
 class CrossEntropy:
     """The cross-entropy method: a Gaussian over sequences, fitted again and again to the best.
 
-    It starts anew at every call, with mean 0 and deviation 1, as learning_to_adapt's does.
+    It starts anew at every call, with mean 0 and deviation 1, as learning_to_adapt's does; that one
+    acts on the best of its last sequences, not on its last mean.
 
     Attributes:
         candidates: Sequences that are compared in each iteration.

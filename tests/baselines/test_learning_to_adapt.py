@@ -23,6 +23,7 @@ from m3po_baselines.learning_to_adapt.given_reward import GivenReward
 from m3po_baselines.learning_to_adapt.grbal import CONTEXT_RATE, GradientModel
 from m3po_baselines.learning_to_adapt.rebal import RecurrentModel
 from m3po_bench import make_agent
+from m3po_bench.common.history_policy import keep_where
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.leaderboard.evaluation import evaluate
 from m3po_bench.wrappers import TrialWrapper, layout_of
@@ -188,13 +189,15 @@ def test_recurrent_training_sees_the_states_that_acting_will(
     torch.manual_seed(0)
     model = RecurrentModel(1, 1, state_dim=4, embedding=8, hidden=[16], reward_hidden=[16])
     batch = random_observed(3, 6)
+    batch.weight[0, 2] = batch.weight[1, :2] = 0.0  # seams between episodes of a trial
+    batch.weight[2, 4:] = 0.0  # a shorter one
     memory, total = model.empty(3), torch.zeros(())
     for t in range(6):
         now = Observed(*(x[:, t] for x in batch))
         errors = model.errors(model.adapted(memory), Observed(*(x[:, None] for x in now)))
-        total = total + sum(errors, torch.zeros(())).mean() / 6
-        memory = model.remember(memory, now)
-    torch.testing.assert_close(model.loss(batch), total)
+        total = total + (sum(errors)[:, 0] * now.weight).sum()  # type: ignore[index]
+        memory = keep_where(now.weight > 0, model.remember(memory, now), memory)
+    torch.testing.assert_close(model.loss(batch), total / batch.weight.sum())
 
 
 def test_fitting_stops_once_the_rolling_validation_loss_rises(

@@ -54,11 +54,17 @@ class Batches(MAML):
         return super()._outer_step(meta_batch)
 
 
-def test_every_env_step_is_learnt_from_once() -> None:
+@pytest.mark.parametrize("stops", [(), (60, 240), (99, 102, 360)])
+def test_every_env_step_is_learnt_from_once(stops: tuple[int, ...]) -> None:
+    """Also if a callback stops, within a phase or at its last step, before it is learnt from."""
     model = Batches(
         "MlpPolicy", gym.make(ENV), n_tasks=6, n_steps=20, n_envs=3, seed=0,
         policy_kwargs={"net_arch": [4]},
-    ).learn(480)  # fmt: skip
+    )  # fmt: skip
+    for stop in stops:
+        model.learn(480, callback=Seen(stop_at=stop), reset_num_timesteps=False)
+        assert model.num_timesteps == stop
+    model.learn(480 - model.num_timesteps, reset_num_timesteps=False)
     kept = model.__dict__["kept"]
     assert model.num_timesteps == 480
     assert len(kept) == model._n_updates == 2
@@ -112,17 +118,26 @@ def test_time_counts_from_the_start_of_each_episode(monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(np.concatenate(times, axis=1)[0], expected)
 
 
-def test_learning_goes_on_where_it_stopped() -> None:
-    """Also if a callback stops at the last step of a phase, before it is learnt from."""
-    whole = tiny().learn(200)
-    parts = tiny()
-    parts.learn(200, callback=Seen(stop_at=25))
-    parts.learn(200, callback=Seen(stop_at=60), reset_num_timesteps=False)
-    parts.learn(140, reset_num_timesteps=False)
-    assert parts.num_timesteps == 200
-    torch.testing.assert_close(
-        whole.policy.network.flat(), parts.policy.network.flat(), rtol=0.0, atol=0.0
-    )
+@pytest.mark.parametrize(("stop", "steps_in_task"), [(130, 120), (400, 160)])
+def test_a_continued_learn_goes_on_in_the_same_tasks(stop: int, steps_in_task: int) -> None:
+    """With new episodes of 100 steps: an iteration of 40 in which one ends is the tasks' last."""
+    model, seen = tiny(n_envs=10, n_tasks=10, n_steps=20), Seen(stop_at=stop)
+    model.learn(2000, callback=seen)
+    seen.stop_at = 10**9
+    model.learn(2000 - stop, callback=seen, reset_num_timesteps=False)
+    assert model._n_updates == 5
+    tasks = np.array([[info["task"][0] for info in infos] for infos in seen.infos])
+    assert np.flatnonzero((tasks != tasks[0]).any(1))[0] == steps_in_task
+    ends = [i for i, infos in enumerate(seen.infos) if "episode" in infos[0]]
+    assert ends == [stop // 10 + 99]
+
+
+def test_a_task_begun_by_the_last_step_is_not_over_when_learning_goes_on() -> None:
+    model, seen = tiny(n_tasks=1, n_steps=20), Seen()
+    for _ in range(2):
+        model.learn(120, callback=seen, reset_num_timesteps=False)
+    ends = [t + 1 for t, infos in enumerate(seen.infos) if "episode" in infos[0]]
+    assert ends == [100, 220]
 
 
 def test_envs_end_episodes_at_different_times() -> None:
@@ -351,6 +366,12 @@ def test_diagnostics_play_as_many_episodes_as_the_window_holds(
     monkeypatch.setattr(held_out, "TrialWrapper", trial)
     tiny(adapt_window=window).diagnostics([SimpleNamespace(index=0)])
     assert asked == [inner_episodes]
+
+
+def test_diagnostics_end_with_a_fall() -> None:
+    model = tiny(env=gym.make("M3PO/HopperRandomParams-v0"))
+    found = model.diagnostics([SimpleNamespace(index=i) for i in range(2)])
+    assert all(np.isfinite(value) for value in found.values())
 
 
 @pytest.mark.slow

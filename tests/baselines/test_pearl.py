@@ -87,25 +87,27 @@ class TestTraining:
             learnt.append(torch.cat([p.flatten() for p in model.policy.parameters()]))
         assert torch.equal(*learnt)
 
-    @pytest.mark.parametrize("fails", [False, True])
-    def test_frees_the_env_afterwards_also_when_a_callback_fails(self, fails: bool) -> None:
-        class Fail(BaseCallback):
-            def _on_step(self) -> bool:
-                raise RuntimeError("no luck")
+    @pytest.mark.parametrize(("first", "updates"), [(20, 4), (25, 4), (30, 6)])
+    def test_a_continued_learn_goes_on_with_an_iteration_or_learns_from_it(
+        self, first: int, updates: int
+    ) -> None:
+        """With 2 updates after each; an iteration has its 10 steps or, uncut, a whole episode."""
+        model = tiny(gym.make(ENV, max_episode_steps=20), prior_steps=10).learn(first)
+        assert model._n_updates == 2
+        model.learn(20, reset_num_timesteps=False)
+        assert model._n_updates == updates
 
-        env = gym.make(ENV, schedule=CHANGING)
-        model = tiny(env)
-        if fails:
-            with pytest.raises(RuntimeError, match="no luck"):
-                model.learn(30, callback=Fail())
-        else:
-            model.learn(30)
-        assert env.get_wrapper_attr("schedule").name == "hazard"
-        tasks = set()
-        for _ in range(20):
-            env.reset()
-            tasks.add(env.get_wrapper_attr("task").params)
-        assert tasks == {(-1.0,), (1.0,)}
+    def test_an_iteration_is_learnt_from_also_where_a_callback_stops_at_its_end(self) -> None:
+        class Stop(BaseCallback):
+            def _on_step(self) -> bool:
+                return self.num_timesteps < 20
+
+        whole, parts = (tiny(gym.make(ENV, max_episode_steps=20)) for _ in range(2))
+        whole.learn(40)
+        parts.learn(40, callback=Stop())
+        assert (parts.num_timesteps, parts._n_updates) == (20, 0)
+        parts.learn(20, reset_num_timesteps=False)
+        assert parts._n_updates == whole._n_updates == 4
 
     @pytest.mark.parametrize("n_envs", [1, 2])
     def test_each_transition_lands_in_its_tasks_buffers(self, n_envs: int) -> None:

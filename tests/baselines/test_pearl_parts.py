@@ -102,6 +102,8 @@ class TestCollectionPlan:
                 plan.count(segment)
             seen.append(segment)
             ends.append(plan.iteration_ended)
+            if plan.iteration_ended:
+                plan.begin_iteration()
         first = [(s.task, s.steps, s.from_prior) for s in seen[:9]]
         assert first == [(task, 50, True) for task in (0, 1, 2) for _ in range(3)]
         for begin in (9, 21):

@@ -115,11 +115,23 @@ class RecurrentModel(AdaptiveModel):
 
     def loss(self, batch: Observed) -> Tensor:
         """Mean one-step error along sequences, each given the transitions before."""
+        batch = _without_seams(batch)
         inputs = self.encoded(batch).transpose(0, 1)
         (start,) = self.empty(len(batch.weight))
         states = torch.cat([start[None], self.encoder(inputs[:-1], start)]).transpose(0, 1)
         obs_errors, reward_errors = self.errors(self._heads(states), batch)
         return weighted_mean((obs_errors + reward_errors).flatten(), batch.weight.flatten())
+
+
+def _without_seams(batch: Observed) -> Observed:
+    """The sequences, (n, steps, ...), with all that is no transition behind all that is one.
+
+    So the state passes over the seams between a trial's episodes, as it does in acting.
+    """
+    sequences = batch.swapped()
+    order = sequences.weight.argsort(dim=0, descending=True, stable=True)
+    columns = torch.arange(len(batch.weight))
+    return Observed(*(x[order, columns] for x in sequences)).swapped()
 
 
 class ReBAL(AdaptiveMPC):

@@ -44,9 +44,9 @@ def returns_around_inner_step(
         actions, state = between.predict(obs, state, begins, deterministic=True)
         begins = np.zeros(len(envs), bool)
         for i in np.flatnonzero(playing):
-            obs[i], reward, _, over, info = envs[i].step(actions[i])
+            obs[i], reward, terminated, truncated, info = envs[i].step(actions[i])
             returns[i, info["inner_episode"]] += float(reward)
-            playing[i] = not over
+            playing[i] = not (terminated or truncated)
     for env in envs:
         env.close()
     before, *_, after = returns.mean(0).tolist()

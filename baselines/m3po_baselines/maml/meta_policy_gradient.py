@@ -22,6 +22,8 @@ from m3po_baselines.maml.trajectories import TrajectoryRecorder
 from m3po_baselines.parallel_envs import parallel_copies
 from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
+from m3po_bench.common.vec_wrappers import reset_one
+from m3po_bench.tasks import Task
 from m3po_bench.wrappers import TrialWrapper
 
 Array = NDArray[Any]
@@ -44,6 +46,7 @@ class _Collection:
     """A meta-batch in the making; each env has a task of its own.
 
     Attributes:
+        tasks: One for each env.
         parameters: Of the acting policies: the meta-policy's, shape (n_parameters,), or adapted
             ones, shape (n_envs, n_parameters).
         time: Steps since the start of each env's episode, shape (n_envs,).
@@ -51,6 +54,7 @@ class _Collection:
         action: What the policies drew last, shape (n_envs, action_dim).
     """
 
+    tasks: list[Task]
     parameters: Tensor
     time: Array
     ended: Array
@@ -69,7 +73,8 @@ class MetaPolicyGradient(MetaAlgorithm):
     counts and is learnt from; none is cut off or thrown away: where the steps of a phase are not
     whole episodes, the running one goes on in the next phase, and in the next iteration with the
     same task, if no episode in that task has ended by then. While a task is trained in, it is
-    forced, without a schedule; ``learn`` frees the env again for its next reset.
+    forced, without a schedule; afterwards ``learn`` frees the env again. A continued ``learn`` goes
+    on with the same iteration and in the same tasks, but with new episodes.
 
     Args:
         policy: ``"MlpPolicy"`` or a subclass of ``AdaptivePolicy``.
@@ -194,39 +199,42 @@ class MetaPolicyGradient(MetaAlgorithm):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[int, BaseCallback]:
-        self._check_env()
-        anew = reset_num_timesteps or self._last_obs is None
-        if anew:  # the base resets the envs, and a meta-batch in the making is given up
-            self._choose_tasks()
+        if reset_num_timesteps or self._last_obs is None:
             self._collection = self._begin_collection()
-        found = super()._setup_learn(
-            total_timesteps, callback, reset_num_timesteps, *args, **kwargs
-        )
-        if not anew:  # a callback may have stopped the last call at the very end of a phase
-            self.train()
-        return found
+        else:
+            self.train()  # a callback may have stopped the last call at the very end of a phase
+            self._collection.time = np.zeros_like(self._collection.time)
+        self._force_tasks()
+        self._last_obs = None  # so that the base resets the envs
+        return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def learn(self, *args: Any, **kwargs: Any) -> Self:
-        """See ``MetaAlgorithm.learn``."""
-        learnt = super().learn(*args, **kwargs)
+        """See ``MetaAlgorithm.learn``; afterwards the envs draw their own tasks again."""
+        self._check_env()
         assert self.env is not None
-        self.env.set_options({"task": None, "schedule": None})  # at the next reset of all envs
-        return learnt
+        try:
+            return super().learn(*args, **kwargs)
+        finally:
+            for i in range(self.n_envs):
+                reset_one(self.env, i, {"task": None, "schedule": None})
 
-    def _choose_tasks(self) -> None:
-        """Draw a task for each env; it is in force from the next reset of all envs."""
+    def _draw_tasks(self) -> list[Task]:
+        """A task for each env."""
         assert self.env is not None
         tasks = self.env.get_attr("tasks", indices=0)[0]
+        return [tasks.sample(self._task_rng) for _ in range(self.n_envs)]
+
+    def _force_tasks(self) -> None:
+        """Put the envs in their tasks, from the next reset of all of them."""
+        assert self.env is not None
         self.env.set_options(
-            [
-                {"task": tasks.sample(self._task_rng), "schedule": "episodic"}
-                for _ in range(self.n_envs)
-            ]
+            [{"task": task, "schedule": "episodic"} for task in self._collection.tasks]
         )
 
     def _begin_collection(self) -> _Collection:
         n = self.n_envs
         return _Collection(
+            tasks=self._draw_tasks(),
             parameters=self.policy.network.flat().detach(),
             time=np.zeros(n, np.int64),
             ended=np.zeros(n, np.bool_),
@@ -259,7 +267,8 @@ class MetaPolicyGradient(MetaAlgorithm):
         """At the end of a phase: adapt to it, or finish its tasks; then change the meta-policy."""
         collection = self._collection
         assert self._last_episode_starts is not None
-        collection.ended |= self._last_episode_starts
+        # Where the envs were reset all episodes start, but none has ended.
+        collection.ended |= self._last_episode_starts & (collection.time > 0)
         if len(collection.recorder) < self.n_steps:
             return
         trajectories = collection.recorder.take()
@@ -295,10 +304,13 @@ class MetaPolicyGradient(MetaAlgorithm):
 
     def _next_tasks(self) -> None:
         assert self.env is not None
-        self._choose_tasks()
+        collection = self._collection
+        collection.tasks = self._draw_tasks()
+        self._force_tasks()
         self._last_obs = self.env.reset()  # type: ignore[assignment]
         self._last_episode_starts = np.ones(self.n_envs, np.bool_)
-        self._collection.ended[:] = False
+        collection.ended = np.zeros_like(collection.ended)
+        collection.time = np.zeros_like(collection.time)
 
     def _adapted(self, theta: Tensor, meta_batch: MetaBatch) -> Gaussian:
         """Distributions of the actions after the inner step, differentiable in ``theta``."""
@@ -328,4 +340,4 @@ class MetaPolicyGradient(MetaAlgorithm):
         return {"adaptation/return_before": before, "adaptation/return_after": after}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_collection"]
+        return [*super()._excluded_save_params(), "_collection", "_last_obs"]

@@ -136,10 +136,9 @@ class AdaptivePolicy(HistoryPolicy):
         """See ``HistoryPolicy.respond``."""
         known, time = self._take_in(seen, Memory(*memory))
         drawn_from = self.network.at_each(known.parameters, seen.obs)
-        noise = torch.randn_like(drawn_from.mean)
-        if deterministic:
-            noise = self._fixed_noise(known.draws)
-        raw = drawn_from.sample(noise)
+        raw = drawn_from.sample(
+            self._fixed_noise(known.draws) if deterministic else torch.randn_like(drawn_from.mean)
+        )
         pending = (seen.obs, raw, *drawn_from, torch.zeros(len(raw)), time)
         new = known._replace(
             pending=torch.column_stack(pending), draws=known.draws + torch.tensor([0, 1])

@@ -64,14 +64,16 @@ class CollectionPlan:
 
     @property
     def iteration_ended(self) -> bool:
-        """Whether the next episode begins a new iteration."""
+        """Whether the iteration has all its steps, and is to be learnt from before the next."""
         return self._segment is not None and self._left <= 0 and not self._queue
+
+    def begin_iteration(self) -> None:
+        """Draw the next iteration's tasks."""
+        self._queue.extend(self._iteration())
 
     def begin_episode(self) -> Segment:
         """The segment that the next episode belongs to."""
         if self._segment is None or self._left <= 0:
-            if not self._queue:
-                self._queue.extend(self._iteration())
             self._segment = self._queue.popleft()
             self._left = self._segment.steps
         return self._segment

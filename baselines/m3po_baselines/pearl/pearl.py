@@ -252,6 +252,11 @@ class PEARL(MetaAlgorithm):
         finally:
             self._free_tasks()
 
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        found = super()._setup_learn(*args, **kwargs)
+        self.train()  # the last call may have stopped before it learnt from its iteration
+        return found
+
     def _free_tasks(self) -> None:
         for i, segment in enumerate(self._segments):
             if segment is not None and self.train_tasks[segment.task] is not None:
@@ -329,6 +334,7 @@ class PEARL(MetaAlgorithm):
         for _ in range(self.updates_per_iteration):
             tasks = known[torch.randint(len(known), (self.meta_batch,))]
             logs = self._update(tasks)
+        self.plan.begin_iteration()
         self._n_updates += self.updates_per_iteration
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         for key, value in logs.items():

@@ -23,7 +23,8 @@ Known deviations
   named above is as in SB3, such as the clip range (0.2) and the largest norm of a gradient (0.5).
 * The input has a flag of the first step of an episode in place of one of the last, and with it
   neither action nor reward: the last reward of an inner episode is not shown.
-* Values are bootstrapped where a trial ends, as SB3 does at every time limit.
+* Values are bootstrapped where the time limit of its last episode ends a trial, as SB3 does at
+  every time limit.
 * Where the env's schedule changes the task within an episode, it does so in training too; each
   inner episode of a trial starts in the same task.
 * A rollout may end within a trial; gradients are cut there, the LSTM's states go on.
@@ -37,7 +38,7 @@ millions elsewhere: with the 3,000 of ``quick`` it hardly learns.
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 from sb3_contrib import RecurrentPPO
@@ -64,6 +65,8 @@ def in_trials(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
 
 class RL2(RecurrentPPO):
     """Recurrent PPO over trials; see the module's docstring.
+
+    Every ``learn`` begins new trials; afterwards the env draws its own tasks again.
 
     Args:
         policy: ``"MlpPolicy"``, or a recurrent policy of sb3-contrib.
@@ -124,6 +127,15 @@ class RL2(RecurrentPPO):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """See ``BaseAlgorithm.set_env``; of a single env as many copies are made as before."""
         super().set_env(parallel_copies(env, self.n_envs, in_trials), force_reset)
+
+    def learn(self, *args: Any, **kwargs: Any) -> Self:
+        """See ``RecurrentPPO.learn``; every call begins new trials."""
+        assert self.env is not None
+        self._last_obs = None
+        try:
+            return super().learn(*args, **kwargs)
+        finally:
+            self.env.reset()  # or a trial that was stopped would leave its task in force
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         assert self.env is not None
