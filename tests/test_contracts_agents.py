@@ -181,6 +181,25 @@ def test_writes_sb3_log_keys(name: str) -> None:
     assert any(key.startswith("train/") and "loss" in key for key in seen)
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_callbacks_hear_of_rollouts(name: str) -> None:
+    heard: list[str] = []
+
+    class Rollouts(BaseCallback):
+        def _on_step(self) -> bool:
+            return True
+
+        def _on_rollout_start(self) -> None:
+            heard.append("start")
+
+        def _on_rollout_end(self) -> None:
+            heard.append("end")
+
+    make(name).learn(60, callback=Rollouts())
+    assert heard
+    assert heard == ["start", "end"] * (len(heard) // 2)
+
+
 @pytest.mark.parametrize("name", agent_names())
 def test_eval_callback_and_progress_bar(name: str, tmp_path: Path) -> None:
     eval_env = DummyVecEnv([lambda: Monitor(gym.make(ENV, **env_kwargs(name)))])

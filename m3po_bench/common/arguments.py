@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 
-def check_counts(**counts: int | None) -> None:
+def check_counts(at_least: int = 1, /, **counts: int | None) -> None:
     """Refuse what cannot be counted with; None stands for no count.
 
     Args:
+        at_least: The smallest count that makes sense.
         **counts: By the names of the arguments.
 
     Raises:
-        ValueError: If one is below 1; the message names the first that is.
+        ValueError: If one is below that; the message names the first that is.
     """
     for name, count in counts.items():
-        if count is not None and count < 1:
-            raise ValueError(f"{name}={count!r}: expected at least 1")
+        if count is not None and count < at_least:
+            raise ValueError(f"{name}={count!r}: expected at least {at_least}")
+
+
+def check_positive(**numbers: float) -> None:
+    """Refuse what is not above 0.
+
+    Args:
+        **numbers: By the names of the arguments.
+
+    Raises:
+        ValueError: If one is 0 or less, or no number; the message names the first.
+    """
+    for name, number in numbers.items():
+        if not number > 0.0:
+            raise ValueError(f"{name}={number!r}: expected a positive number")
 
 
 def check_shares(**shares: float) -> None:

@@ -26,7 +26,14 @@ from torch import Tensor
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.common.warm_start import WarmStart
-from m3po_bench.wrappers import FIRST_STEP, ObservationLayout, check_flat, layout_of
+from m3po_bench.wrappers import (
+    FIRST_STEP,
+    PREVIOUS_ACTION,
+    PREVIOUS_REWARD,
+    ObservationLayout,
+    check_flat,
+    layout_of,
+)
 
 _COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
 
@@ -194,8 +201,11 @@ class MetaAlgorithm(BaseAlgorithm):
         )
         callback.on_training_start(locals(), globals())
         while self.num_timesteps < total_timesteps:
+            callback.on_rollout_start()
             if not self._collect_step(callback, log_interval):
+                self.checkpoint_due = None  # of a step that is not learnt from
                 break
+            callback.on_rollout_end()
             if self.num_timesteps >= self.learning_starts:
                 self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
                 self.train()
@@ -304,6 +314,7 @@ class MetaAlgorithm(BaseAlgorithm):
             next_obs[i] = infos[i]["terminal_observation"]
             terminated[i] = not infos[i].get("TimeLimit.truncated", False)
         first = next_obs[:, self.layout.columns(FIRST_STEP)[0]] > 0.5
+        self._check_history(next_obs, env_action, rewards, ~(first | np.asarray(dones)))
         return VecStep(
             obs=obs,
             action=self._scale_action(env_action),
@@ -313,6 +324,21 @@ class MetaAlgorithm(BaseAlgorithm):
             starts=np.array(starts),
             cut=first & ~np.asarray(dones),
         )
+
+    def _check_history(self, next_obs: Array, action: Array, reward: Array, rows: Array) -> None:
+        """Refuse an env that shows ``rows`` another action or reward than those that led there.
+
+        What acts would remember other histories than what learns.
+        """
+        shown = next_obs[:, self.layout.columns(PREVIOUS_ACTION, PREVIOUS_REWARD)]
+        led_here = np.column_stack([action, reward])
+        off = np.abs(shown - led_here) > 1e-4 * (1.0 + np.abs(led_here))
+        if off[rows].any():
+            raise ValueError(
+                f"{self.env} shows previous actions and rewards {shown.tolist()}, but got "
+                f"{led_here.tolist()}: wrappers that change actions or rewards go inside "
+                "PreviousActionReward"
+            )
 
     def _scale_action(self, env_action: Array) -> Array:
         assert isinstance(self.action_space, spaces.Box)

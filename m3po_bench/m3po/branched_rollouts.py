@@ -88,7 +88,7 @@ class ImaginedReplay(Generic[Rows]):
         Raises:
             ValueError: If there are none.
         """
-        if self._data is None:
+        if self._data is None or len(self) == 0:
             raise ValueError("D_model is empty, expected rollouts before the first sample")
         rows = torch.randint(len(self), (n,))
         return self._kind(*(x.index_select(0, rows) for x in self._data))  # faster than x[rows]

@@ -47,3 +47,20 @@ def without_changes(policy: MetaPolicy, real: RealTransitions, limit: float) -> 
     rows = torch.arange(len(kept))
     rows[changes] = others[torch.randint(len(others), (len(changes),))]
     return RealTransitions(*(x[rows] for x in real))
+
+
+def windows_without_changes(
+    policy: MetaPolicy, window: RealTransitions, learn: Tensor, limit: float
+) -> tuple[RealTransitions, Tensor]:
+    """Windows with a step to learn from, and which of their steps to learn from.
+
+    Args:
+        policy: See ``foreseen``.
+        window: Transitions of shape (length, n, ...).
+        learn: Which of them might be learnt from, shape (length, n), bool; one at least.
+        limit: See ``foreseen``.
+    """
+    known = learn & foreseen(policy, window, limit)
+    learn = known if known.any() else learn
+    some = learn.any(0)
+    return RealTransitions(*(x[:, some] for x in window)), learn[:, some]

@@ -223,9 +223,10 @@ def _fit_probe(played: Played) -> _Probe | None:
     if not test.any():
         return None
     tasks = torch.unique(played.task[fit], dim=0)
-    which = (played.task[:, :, None] == tasks).all(-1)
-    few = 2 <= len(tasks) <= _FEW_TASKS and bool(which.any(-1)[test].all())
-    label = which.int().argmax(-1)
+    few, label = 2 <= len(tasks) <= _FEW_TASKS, torch.zeros_like(learn, dtype=torch.int64)
+    if few:  # of many tasks the comparison would be huge
+        which = (played.task[:, :, None] == tasks).all(-1)
+        few, label = bool(which.any(-1)[test].all()), which.int().argmax(-1)
     target = torch.eye(len(tasks))[label].double() if few else played.task.double()
     answer = _ridge(played.state[:-1].double()[fit], target[fit])
     return _Probe(test, tasks, few, label, answer)

@@ -33,6 +33,7 @@ updated at every second of their updates, to spend less time on an update.
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -43,20 +44,20 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from m3po_bench.common.arguments import check_counts, check_shares
+from m3po_bench.common.arguments import check_counts, check_positive, check_shares
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, deal_out, real_transitions
 from m3po_bench.m3po.branched_windows import BranchedWindows, branch_windows, window_batch
-from m3po_bench.m3po.changes import foreseen, without_changes
+from m3po_bench.m3po.changes import windows_without_changes, without_changes
 from m3po_bench.m3po.diagnostics import diagnose
 from m3po_bench.m3po.meta_model import MetaModelTrainer
 from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.ramp import Ramp
 from m3po_bench.m3po.recurrent import check_encoder
-from m3po_bench.m3po.termination import TerminationFunction, offers_termination, termination_of
+from m3po_bench.m3po.termination import check_termination, offers_termination, termination_of
 
 _COUNTS = (
     "buffer_size", "batch_size", "actor_every", "rollouts_per_step", "rollout_every",
@@ -185,13 +186,18 @@ class M3PO(MetaAlgorithm):
         self.model_fit_every, self.model_first_fit = model_fit_every, model_first_fit
         self.model_fit_steps, self.model_windows = model_fit_steps, model_windows
         self.model_window_length, self.model_rows = model_window_length, model_rows
-        self._check_arguments()
         learns = (policy, env, learning_rate, learning_starts, policy_kwargs, stats_window_size)
         rest = (tensorboard_log, verbose, seed, device, _init_setup_model, warm_start_correlation)
         super().__init__(*learns, *rest)
 
     def _check_arguments(self) -> None:
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
+        check_counts(0, gradient_steps=self.gradient_steps)
+        if self.buffer_size // self.n_envs * self.n_envs < self.learning_starts:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} in {self.n_envs} envs: expected room for "
+                f"learning_starts={self.learning_starts} steps, or nothing is ever learnt"
+            )
         check_shares(rollout_trust=self.rollout_trust)
         self._real_ramp = Ramp.parse("real_ratio", self.real_ratio, 0.0, 1.0)
         self._full_rollouts = self.rollout_length == "full"
@@ -201,21 +207,18 @@ class M3PO(MetaAlgorithm):
         # Where nothing is known yet, a step later hardly more is.
         self._sees_later = self.hindsight and not self._full_rollouts
         self._limit = self.surprise_limit if self._sees_later and self.history else math.inf
-        if self.start_recency <= 0.0:
-            raise ValueError(f"start_recency={self.start_recency!r}: expected a positive number")
-        if not self.surprise_limit > 0.0:
-            raise ValueError(f"surprise_limit={self.surprise_limit!r}: expected a positive number")
+        check_positive(start_recency=self.start_recency, surprise_limit=self.surprise_limit)
         self._separate = self.encoder == "separate"
         window, burn_in = self.policy_window_length, self.policy_burn_in
         check_encoder(self.encoder, self.history, self._full_rollouts, window, burn_in)
 
     def _setup_model(self) -> None:
         assert isinstance(self.action_space, spaces.Box)
+        self._check_arguments()  # here, because ``load`` may have replaced some
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         if not hasattr(self, "termination_from_env"):  # a loaded agent knows already
-            env = self.env
-            self.termination_from_env = env is not None and offers_termination(env)
+            self.termination_from_env = offers_termination(self.env)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space,
             self.action_space,
@@ -246,12 +249,14 @@ class M3PO(MetaAlgorithm):
         )  # fmt: skip
         self._next_fit = self._next_rollouts = 0
         self._fitted = self._n_updates > 0
+        self._logs: dict[str, Tensor] = {}
 
     def _store(self, step: VecStep) -> None:
         self.replay_buffer.add(*step.tensors(self.policy.obs_columns))
         self.policy.carry_states(self.replay_buffer)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        check_termination(self.env, self.termination_from_env)
         found = super()._setup_learn(*args, **kwargs)
         if self.num_timesteps == 0:  # steps are counted anew
             self._next_fit = self._next_rollouts = 0
@@ -266,10 +271,10 @@ class M3PO(MetaAlgorithm):
             self._fit_meta_model()
         if self.num_timesteps >= self._next_rollouts:
             self._branch_meta_rollouts()
-        logs = self._update_policy(self.gradient_steps * self.n_envs)
+        self._update_policy(self.gradient_steps * self.n_envs)
         if self._n_updates % 100 < self.gradient_steps * self.n_envs:
             self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-            for key, value in logs.items():
+            for key, value in self._logs.items():
                 self.logger.record(f"train/{key}", value.item())
 
     def _fit_meta_model(self) -> None:
@@ -283,14 +288,17 @@ class M3PO(MetaAlgorithm):
         self._next_rollouts = self.num_timesteps
 
     def _branch_meta_rollouts(self) -> None:
-        n, replay = self.rollouts_per_step * self.rollout_every, self.replay_buffer
-        policy, ends = self.policy, self._termination()
-        self._next_rollouts = self.num_timesteps + self.rollout_every
+        policy, replay = self.policy, self.replay_buffer
+        ends = termination_of(self.env, self.termination_from_env)
+        # A fit begins anew: a longer round would be more than M, and than D_model holds.
+        steps = min(self.rollout_every, max(1, self._next_fit - self.num_timesteps))
+        n = self.rollouts_per_step * steps
+        self._next_rollouts = self.num_timesteps + steps
         length = int(self._length_ramp.at(self.num_timesteps))
         if self._separate:
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
-            window, learn = replay.windows_to_learn_from(*sizes, self.start_recency)
-            learn &= foreseen(policy, window, self._limit)
+            drawn = replay.windows_to_learn_from(*sizes, self.start_recency)
+            window, learn = windows_without_changes(policy, *drawn, self._limit)
             rest = (int(self._length_ramp.largest), ends, self.hindsight, self._trust)
             windows = branch_windows(policy, window, learn, length, *rest)
             self.windows.add(windows)
@@ -316,14 +324,14 @@ class M3PO(MetaAlgorithm):
         """So many windows that about ``n_histories`` of their steps are learnt from."""
         return max(1, round(n_histories / (self.policy_window_length - self.policy_burn_in)))
 
-    def _update_policy(self, n: int) -> dict[str, Tensor]:
-        """``n`` updates; returns what the last one has to log."""
+    def _update_policy(self, n: int) -> None:
+        """``n`` updates; what the latest of critics and actor have to log is kept."""
         self._n_updates += n
         if self._separate:
             logs = [self._update_from_windows() for _ in range(n)]
         else:
             logs = [self.soft_actor_critic.update(batch) for batch in self._policy_batches(n)]
-        return logs[-1] if logs else {}
+        self._logs = dict(ChainMap(*reversed(logs), self._logs))
 
     def _update_from_windows(self) -> dict[str, Tensor]:
         windows = self.windows.sample(self._n_windows(self.batch_size / self._mean_length))
@@ -350,6 +358,7 @@ class M3PO(MetaAlgorithm):
         self.replay_buffer.load_state_dict(read_checkpoint(Path(path)))
         self.policy.refresh_states(self.replay_buffer)
         self._next_fit = self._next_rollouts = 0
+        self._last_obs = None  # a running episode would be stored as the last saved one's end
 
     def _training_state(self) -> dict[str, Any]:
         return {
@@ -377,18 +386,14 @@ class M3PO(MetaAlgorithm):
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""
-        found = diagnose(self.policy, episodes, self.gamma, self._termination())
+        ends = termination_of(self.env, self.termination_from_env)
+        found = diagnose(self.policy, episodes, self.gamma, ends)
         length = float(int(self._length_ramp.at(self.num_timesteps)))
         trained = found["gap/horizon"] if self._full_rollouts else length
         return found | {"gap/rollout_length": trained}
 
-    def _termination(self) -> TerminationFunction | None:
-        """The env's own, if it has one: a loaded agent may have no env."""
-        env = self.env if self.termination_from_env else None
-        return None if env is None else termination_of(env)
-
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "replay_buffer", "imagined", "windows"]
+        return [*super()._excluded_save_params(), "replay_buffer", "imagined", "windows", "_logs"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         optimizers = [f"soft_actor_critic.{n}_optimizer" for n in ("actor", "critic", "alpha")]

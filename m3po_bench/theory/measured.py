@@ -32,9 +32,9 @@ def gap_table(measures: pd.DataFrame) -> pd.DataFrame:
             those named ``gap/...`` are left out.
 
     Returns:
-        ``RUN``, ``k`` (the horizon for full rollouts), ``gap`` (imagined minus real discounted
-        return), ``se`` (over episodes), ``bound_low`` and ``bound_high`` (B2 over the horizon for
-        predicted rewards, from the lower and the upper estimate of eps_m, with no policy shift),
+        ``RUN``, ``k`` (the env's longest horizon for full rollouts), ``gap`` (imagined minus real
+        discounted return), ``se`` (over episodes), ``bound_low`` and ``bound_high`` (B2
+        over the horizon for predicted rewards, from the lower and the upper estimate of eps_m, with no policy shift),
         ``largest`` (what no gap can exceed), ``trained_k``; rewards are those of the env.
     """
     import pandas as pd
@@ -49,7 +49,11 @@ def gap_table(measures: pd.DataFrame) -> pd.DataFrame:
         if all(name in found for name in _NEEDED):
             rows += [{**run[RUN], **entry} for entry in _entries(found)]
     columns = [*RUN, "k", "gap", "se", "bound_low", "bound_high", "largest", "trained_k"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=[*columns, _FULL])
+    # Where episodes end early each run has a horizon of its own: full rollouts are one thing still.
+    full = table[_FULL].astype(bool)
+    longest = table["k"].where(full).groupby([table["env"], table["schedule"]]).transform("max")
+    return table.assign(k=table["k"].where(~full, longest))[columns]
 
 
 def _entries(found: Mapping[str, float]) -> list[dict[str, float]]:
@@ -72,7 +76,7 @@ def _entries(found: Mapping[str, float]) -> list[dict[str, float]]:
                 "k": k, "gap": found[name], "se": found[f"{name}_se"],
                 "bound_low": low, "bound_high": high,
                 "largest": 2.0 * half * (1.0 - gamma**horizon) / (1.0 - gamma),
-                "trained_k": found["rollout_length"],
+                "trained_k": found["rollout_length"], _FULL: name == _FULL,
             }
         )  # fmt: skip
     return entries

@@ -105,7 +105,7 @@ def test_windows_are_not_learnt_from_in_steps_that_were_not_foreseen(
         judged.append((kept, limit))
         return kept[:, None].expand(real.reward.shape)
 
-    monkeypatch.setattr("m3po_bench.m3po.m3po.foreseen", every_second)
+    monkeypatch.setattr("m3po_bench.m3po.changes.foreseen", every_second)
     model.windows.clear()
     model._branch_meta_rollouts()
     ((kept, limit),) = judged
@@ -114,6 +114,26 @@ def test_windows_are_not_learnt_from_in_steps_that_were_not_foreseen(
     assert windows.learn[:, kept].any()
     assert not windows.learn[:, ~kept].any()
     assert not windows.taken[~windows.learn].any()
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_windows_with_nothing_to_learn_from_are_left_out(
+    left: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit may leave one window, or none: then it is none, as in samples."""
+
+    def few(policy: Any, real: RealTransitions, limit: float) -> Tensor:
+        kept = torch.zeros_like(real.reward, dtype=torch.bool)
+        kept[:, :left] = True
+        return kept
+
+    model = tiny(encoder="separate", surprise_limit=0.5).learn(60)
+    monkeypatch.setattr("m3po_bench.m3po.changes.foreseen", few)
+    model.windows.clear()
+    model._branch_meta_rollouts()
+    assert len(model.windows) == 1 if left else len(model.windows) > 1
+    assert model.windows.sample(50).learn.any(1).all()
+    model.learn(5, reset_num_timesteps=False)
 
 
 class AgesOf(gym.Wrapper[Any, Any, Any, Any]):

@@ -18,7 +18,7 @@ from m3po_bench import M3PO, make_agent
 from m3po_bench.m3po import m3po
 from m3po_bench.m3po.branched_rollouts import branch
 from m3po_bench.registry import agent_spec
-from m3po_bench.wrappers import TrialWrapper
+from m3po_bench.wrappers import PreviousActionReward, TrialWrapper
 
 ENV = "M3PO/PointFwdBwd-v0"
 
@@ -101,6 +101,15 @@ def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
 def test_longer_rollouts() -> None:
     model = tiny(rollout_length=3).learn(55)
     assert len(model.imagined) == 3 * model.rollouts_per_step * model.rollout_every
+
+
+@pytest.mark.parametrize("rollout_every", [20, 70, 200])
+def test_there_are_m_rollouts_a_step_however_often(rollout_every: int) -> None:
+    """And D_model has room for every step of them."""
+    model = tiny(
+        rollout_length=3, rollout_every=rollout_every, model_fit_every=50, learning_starts=50
+    ).learn(99)
+    assert len(model.imagined) == 3 * model.rollouts_per_step * 50 == model.imagined.capacity
 
 
 @pytest.mark.parametrize("encoder", ["shared", "separate"])
@@ -261,9 +270,70 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(real_ratio=(5, 2, 0.0, 1.0))
     with pytest.raises(ValueError, match="device='cuda'"):
         tiny(device="cuda")
+    with pytest.raises(ValueError, match="gradient_steps=-1: expected at least 0"):
+        tiny(gradient_steps=-1)
+    with pytest.raises(
+        ValueError, match="buffer_size=59 in 2 envs: expected room for learning_sta"
+    ):
+        tiny(DummyVecEnv([lambda: gym.make(ENV)] * 2), buffer_size=59, learning_starts=59)
     model = tiny()
     with pytest.raises(ValueError, match="PreviousActionReward"):
         model.predict(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda env: gym.wrappers.TransformReward(env, lambda reward: 10.0 * float(reward)),
+        lambda env: gym.wrappers.RescaleAction(env, np.float32(-2.0), np.float32(2.0)),
+    ],
+)
+def test_refuses_wrappers_that_falsify_what_is_remembered(wrap: Any) -> None:
+    with pytest.raises(ValueError, match="go inside PreviousActionReward"):
+        tiny(wrap(gym.make(ENV))).learn(5)
+    inside = PreviousActionReward(wrap(gym.make(ENV).unwrapped))
+    assert tiny(inside).learn(5).num_timesteps == 5
+
+
+def test_an_env_may_call_a_flag_terminated() -> None:
+    class Flagged(gym.Wrapper[Any, Any, Any, Any]):
+        terminated = False
+
+    assert tiny(Flagged(gym.make("Pendulum-v1"))).learn(60).num_timesteps == 60
+
+
+def test_a_loaded_agent_follows_the_arguments_it_is_given(tmp_path: Path) -> None:
+    tiny(rollout_length=3).learn(60).save(tmp_path / "model")
+    changes: Any = {"rollout_length": 2, "real_ratio": 0.5, "hindsight": False}
+    model = M3PO.load(tmp_path / "model", gym.make(ENV), **changes)
+    found = model._length_ramp.at(0), model._real_ramp.at(0), model._sees_later
+    assert found == (2, 0.5, False)
+    with pytest.raises(ValueError, match="rollout_length=-7"):
+        M3PO.load(tmp_path / "model", rollout_length=-7)
+    # The same spaces, but the meta-model has not learnt when episodes end.
+    plain = gym.make("Pendulum-v1")
+    plain = gym.wrappers.TransformAction(plain, lambda a: 2 * a, gym.make(ENV).action_space)
+    plain = gym.wrappers.TransformObservation(
+        plain, lambda o: o, gym.make(ENV).unwrapped.observation_space
+    )
+    with pytest.raises(ValueError, match="has no terminated"):
+        M3PO.load(tmp_path / "model", plain).learn(5)
+
+
+@pytest.mark.parametrize("gradient_steps", [1, 2])
+def test_actor_and_critics_are_logged(gradient_steps: int) -> None:
+    model = tiny(gradient_steps=gradient_steps, actor_every=2).learn(250, log_interval=None)
+    found = model.logger.name_to_value
+    assert {"train/critic_loss", "train/actor_loss", "train/entropy"} <= set(found)
+
+
+def test_a_saved_buffer_is_not_joined_to_a_running_episode(tmp_path: Path) -> None:
+    tiny().learn(30).save_replay_buffer(tmp_path / "data")
+    model = tiny().learn(45)
+    model.load_replay_buffer(tmp_path / "data")
+    model.learn(20, reset_num_timesteps=False)
+    last = model.replay_buffer.all
+    assert last.sequence.tolist() == [0] * 30 + [1] * 20
 
 
 def test_a_learning_rate_schedule_is_followed() -> None:

@@ -41,6 +41,13 @@ def test_rollouts_that_ran_away_are_left_out() -> None:
     assert table.loc[table["agent"] == "M3PO-full", "k"].tolist() == [1.0, 20.0]
 
 
+def test_full_rollouts_are_one_thing_where_episodes_end_at_different_times() -> None:
+    shorter = {**MEASURED, "gap/horizon": 25.0}
+    table = gap_table(pd.DataFrame([run("M3PO", 0, **MEASURED), run("M3PO", 1, **shorter)]))
+    assert table["k"].tolist() == 2 * [1.0, 20.0, 30.0]
+    assert table["bound_low"].iloc[-1] < table["bound_low"].iloc[2]  # over its own horizon
+
+
 def test_a_picture_where_something_was_measured() -> None:
     rows = [run(a, s, **MEASURED) for a in ("M3PO", "M3PO-full") for s in (0, 1)]
     image = gap_figure(pd.DataFrame([*rows, run("SAC", 0)]))
