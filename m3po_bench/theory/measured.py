@@ -34,8 +34,8 @@ def gap_table(measures: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``RUN``, ``k`` (the env's longest horizon for full rollouts), ``gap`` (imagined minus real
         discounted return), ``se`` (over episodes), ``bound_low`` and ``bound_high`` (B2
-        over the horizon for predicted rewards, from the lower and the upper estimate of eps_m, with no policy shift),
-        ``largest`` (what no gap can exceed), ``trained_k``; rewards are those of the env.
+        over the horizon for predicted rewards, from the lower and the upper estimate of eps_m,
+        with no policy shift), ``largest`` (what no gap can exceed), ``trained_k``; rewards are those of the env.
     """
     import pandas as pd
 
