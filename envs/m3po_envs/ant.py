@@ -61,7 +61,9 @@ class AntFwdBwdEnv(ForwardBackward, AntBase, AntEnv):  # type: ignore[misc]
     direction * (mean x velocity of the step) + 1 while healthy - 0.5 |action|^2
     - 0.0005 |contact forces|^2, the latter clipped to [-1, 1] each: Ant-v5's own, with a sign. Its
     terms are ``reward_forward``, ``reward_survive``, ``reward_ctrl`` and ``reward_contact`` in
-    ``info``. ``reward()`` is exact with ``observation="planner"``.
+    ``info``. ``reward()`` is exact with ``observation="planner"``; without, with 1,000 uniform
+    random actions (seed 0), its error has mean 0 and root mean square 0.095, beside a deviation of
+    0.88 of the reward itself.
 
     ## Hidden
     direction, +1 or -1. The dynamics do not depend on it: nothing but past rewards tells it.
@@ -109,7 +111,9 @@ class AntDirectionEnv(Direction, AntBase, AntEnv):  # type: ignore[misc]
 
     ## Reward
     As ``AntFwdBwdEnv``, with the mean velocity along the direction, which is
-    ``directional_velocity`` in ``info``. ``reward()`` is exact with ``observation="planner"``.
+    ``directional_velocity`` in ``info``. ``reward()`` is exact with ``observation="planner"``;
+    without, with 1,000 uniform random actions (seed 0), its error has mean 0.01 and root mean
+    square 0.10, beside a deviation of 0.94 of the reward itself.
 
     ## Hidden
     | parameter | train and test | ood            | unit |
@@ -145,8 +149,9 @@ class AntDirectionEnv(Direction, AntBase, AntEnv):  # type: ignore[misc]
 class AntCrippledLegEnv(AntBase, AntEnv):  # type: ignore[misc]
     """Gymnasium's Ant-v5 with one crippled leg (Nagabandi et al. 2019).
 
-    The leg's two motors do nothing, its two capsules are halved in radius and length, and the
-    lower one is moved to where the upper one is in its own frame; masses stay.
+    The leg's two motors do nothing, and its two capsules are halved in radius and length about
+    their middles; masses stay. The original also writes the upper capsule's position into the lower
+    one's; here that stays where it is.
 
     ## Action
     Eight joint torques in [-1, 1], as in Ant-v5; two of them have no effect.
@@ -157,7 +162,9 @@ class AntCrippledLegEnv(AntBase, AntEnv):  # type: ignore[misc]
     ## Reward
     mean x velocity of the step + 1 while healthy - 0.5 |action|^2 - 0.0005 |contact forces|^2:
     Ant-v5's own, for the action as given (the original pays 0.05 for each step and has no costs).
-    Its terms are in ``info`` as Ant-v5's. ``reward()`` is exact with ``observation="planner"``.
+    Its terms are in ``info`` as Ant-v5's. ``reward()`` is exact with ``observation="planner"``;
+    without, with 1,000 uniform random actions (seed 0), its error has mean 0 and root mean square
+    0.078, beside a deviation of 0.84 of the reward itself.
 
     ## Hidden
     leg, the number of the crippled leg: 0 front left, 1 front right, 2 back left, 3 back right.
@@ -191,19 +198,14 @@ class AntCrippledLegEnv(AntBase, AntEnv):  # type: ignore[misc]
     }
 
     def _begin_simulation(self) -> None:
-        self._fields = ModelFields(self.model, ("geom_size", "geom_pos"))
-        geoms = [tuple(self.model.geom(name).id for name in leg[:2]) for leg in LEGS]
-        self._crippled = []
-        for upper, lower in geoms:
-            size, pos = (self._fields.nominal[name].copy() for name in ("geom_size", "geom_pos"))
-            size[[upper, lower]] /= 2.0
-            pos[lower] = pos[upper]
-            self._crippled.append({"geom_size": size, "geom_pos": pos})
+        self._fields = ModelFields(self.model, ["geom_size"])
 
     def _apply(self, task: Task) -> None:
-        leg = int(task.params[0])
-        self._fields.write(self._crippled[leg])
-        self._dead_motors = list(LEGS[leg][2])
+        *geoms, motors = LEGS[int(task.params[0])]
+        size = self._fields.nominal["geom_size"].copy()
+        size[[self.model.geom(name).id for name in geoms]] /= 2.0
+        self._fields.write({"geom_size": size})
+        self._dead_motors = list(motors)
 
     def do_simulation(self, ctrl: NDArray[Any], n_frames: int) -> None:
         """Simulate with the crippled leg's torques left out."""

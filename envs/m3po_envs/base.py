@@ -62,7 +62,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
 
     | key                  | value                                                             |
     |----------------------|-------------------------------------------------------------------|
-    | `task_id`            | position in a finite family's list, else a counter of tasks met   |
+    | `task_id`            | position in a finite list, else a counter of the episode's tasks  |
     | `task_changed`       | 1 if the next transition is the first under a new task, else 0    |
     | `steps_since_change` | transitions since the last change, or since the reset             |
     | `n_changes`          | changes in this episode so far                                    |
@@ -121,9 +121,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._interrupted: np.random.Generator | None = None
         self._set_spaces()
         # There is a task before the first reset: isinstance(env, MetaEnv) reads it.
-        self._ids: dict[tuple[float, ...], int] = {}
         self._begin_episode(self._tasks.sample(np.random.default_rng(0)), ())
-        self._ids.clear()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -210,12 +208,13 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         """Start an episode; see the class for ``options``.
 
         Raises:
-            ValueError: If an option or its value is not known.
+            ValueError: If an option or its value is not known; the env is then as it was.
         """
+        given = self._parsed(options or {})
         self._seed(seed)
         if seed is not None:  # a new life: the trajectory is to be a function of the seed
             self._life_task = self._interrupted = None
-        first, changes = self._draw_episode(options or {})
+        first, changes = self._draw_episode(given)
         self._begin_episode(first, changes)
         obs, info = self._reset_body()
         return self._observe(obs), self._report(info)
@@ -245,57 +244,30 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     def _step_body(self, action: NDArray[Any]) -> Step:
         return cast(Step, self._body.step(self, action))
 
-    def _draw_episode(self, options: Mapping[str, Any]) -> tuple[Task, tuple[Change, ...]]:
-        """First task and changes of the next episode, from one integer of ``np_random``."""
+    def _parsed(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, checked and made what they describe; the env is left as it was."""
         for option in options:
             if option not in OPTIONS:
                 raise unknown_name("reset option", option, OPTIONS)
-        if "task" in options:
-            task = options["task"]
-            self._forced_task = None if task is None else self._tasks.parse(task)
+        parsed = dict(options)
+        if options.get("task") is not None:
+            parsed["task"] = self._tasks.parse(options["task"])
         if "schedule" in options:
-            given = options["schedule"]
             schedule = self._own_schedule
-            if given is not None:
-                schedule = parse_schedule(given, self.schedule_defaults)
+            if options["schedule"] is not None:
+                schedule = parse_schedule(options["schedule"], self.schedule_defaults)
             schedule.check(self._tasks)
-            self._schedule = schedule
-        kept = self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)
-        free = bool(self._episodes) and kept is None and "change_seed" not in options
-        if free and "episode" not in options and self._interrupted is not None:
-            # The stream from which episodes are drawn goes on where a frozen one interrupted it.
-            self.np_random, self._interrupted = self._interrupted, None
-        drawn_seed = int(self.np_random.integers(2**63))
-        episode = self._frozen_episode(options, drawn_seed if free else None)
-        rng = np.random.default_rng(
-            episode.change_seed if episode else self._change_seed(options, drawn_seed)
-        )
-        drawn = self._tasks.sample(rng)  # also if not used: the change list is then the same
-        first = self._tasks.parse(episode.task) if episode else kept or drawn
-        if self._forced_task is None and self._life_task is None:
-            self._life_task = first
-        return first, self._schedule.changes(rng, self.horizon, self._tasks, first)
-
-    def _change_seed(self, options: Mapping[str, Any], drawn: int) -> int:
-        seed = options.get("change_seed", drawn)
-        if not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ValueError(f"change_seed={seed!r}: expected a whole number, 0 or more")
-        return int(seed)
-
-    def _frozen_episode(self, options: Mapping[str, Any], drawn: int | None) -> Episode | None:
-        """The frozen episode to play, if any; from here on ``np_random`` follows its state seed."""
+            parsed["schedule"] = schedule
         if "episode" in options:
-            index = self._checked_index(options)
-        elif drawn is not None:
-            index = int(np.random.default_rng(drawn).integers(len(self._episodes)))
-        else:
-            return None
-        if self._interrupted is None:
-            self._interrupted = self.np_random
-        self.np_random = np.random.default_rng(self._episodes[index].state_seed)
-        return self._episodes[index]
+            self._check_index(options)
+        if "change_seed" in options:
+            seed = options["change_seed"]
+            if not isinstance(seed, (int, np.integer)) or seed < 0:
+                raise ValueError(f"change_seed={seed!r}: expected a whole number, 0 or more")
+            parsed["change_seed"] = int(seed)
+        return parsed
 
-    def _checked_index(self, options: Mapping[str, Any]) -> int:
+    def _check_index(self, options: Mapping[str, Any]) -> None:
         index = options["episode"]
         if not self._episodes:
             raise ValueError(
@@ -310,12 +282,42 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         last = len(self._episodes) - 1
         if not isinstance(index, (int, np.integer)) or not 0 <= index <= last:
             raise ValueError(f"episode={index!r}: expected an index 0..{last}")
-        return int(index)
+
+    def _draw_episode(self, options: Mapping[str, Any]) -> tuple[Task, tuple[Change, ...]]:
+        """First task and changes of the next episode, from one integer of ``np_random``."""
+        self._forced_task = options.get("task", self._forced_task)
+        self._schedule = options.get("schedule", self._schedule)
+        kept = self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)
+        free = bool(self._episodes) and kept is None and "change_seed" not in options
+        if free and "episode" not in options and self._interrupted is not None:
+            # The stream from which episodes are drawn goes on where a frozen one interrupted it.
+            self.np_random, self._interrupted = self._interrupted, None
+        drawn_seed = int(self.np_random.integers(2**63))
+        episode = self._frozen_episode(options.get("episode"), drawn_seed if free else None)
+        change_seed = episode.change_seed if episode else options.get("change_seed", drawn_seed)
+        rng = np.random.default_rng(change_seed)
+        drawn = self._tasks.sample(rng)  # also if not used: the change list is then the same
+        first = self._tasks.parse(episode.task) if episode else kept or drawn
+        if self._forced_task is None and self._life_task is None:
+            self._life_task = first
+        return first, self._schedule.changes(rng, self.horizon, self._tasks, first)
+
+    def _frozen_episode(self, index: int | None, drawn: int | None) -> Episode | None:
+        """The frozen episode to play, if any; from here on ``np_random`` follows its state seed."""
+        if index is None and drawn is not None:
+            index = int(np.random.default_rng(drawn).integers(len(self._episodes)))
+        if index is None:
+            return None
+        if self._interrupted is None:
+            self._interrupted = self.np_random
+        self.np_random = np.random.default_rng(self._episodes[index].state_seed)
+        return self._episodes[index]
 
     def _begin_episode(self, first: Task, changes: tuple[Change, ...]) -> None:
         self._first_task, self._changes = first, changes
         self._step = self._since = self._n_changes = 0
         self._changed = False
+        self._ids: dict[tuple[float, ...], int] = {}
         self._enter(first)
 
     def _advance(self) -> None:

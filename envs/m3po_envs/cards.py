@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import inspect
 import re
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from m3po_bench.registry import short_name
 from m3po_envs import ENTRY_POINTS, register
 from m3po_envs.base import MetaEnvBase
-from m3po_envs.schedules import SCHEDULES
+from m3po_envs.schedules import SCHEDULES, arguments_of
 
 ANIMATED = "M3PO/AntCrippledLeg-v0"
 ANIMATION = "change.gif"
@@ -116,7 +115,7 @@ def _schedules() -> str:
     lines = ["## Schedules", "", "| name | when the task changes | arguments |", "|---|---|---|"]
     for name, kind in SCHEDULES.items():
         summary = _docstring(kind).splitlines()[0]
-        arguments = ", ".join(f"`{f.name}={f.default!r}`" for f in dataclasses.fields(kind))
+        arguments = ", ".join(f"`{key}={value!r}`" for key, value in arguments_of(kind).items())
         lines.append(f"| `{name}` | {summary} | {arguments} |")
     lines += [
         "",

@@ -38,8 +38,8 @@ class HalfCheetahFwdBwdEnv(ForwardBackward, HalfCheetahEnv):  # type: ignore[mis
     ## Reward
     direction * (mean x velocity of the step) - 0.05 |action|^2; its terms are ``reward_forward``
     and ``reward_ctrl`` in ``info``. ``reward()`` is exact with ``observation="planner"``; without,
-    with uniform random actions, its error has mean 0 and root mean square 0.18, beside a
-    deviation of 0.69 of the velocity itself.
+    with 1,000 uniform random actions (seed 0), its error has mean 0 and root mean square 0.18,
+    beside a deviation of 0.68 of the reward itself.
 
     ## Hidden
     direction, +1 or -1. The dynamics do not depend on it: nothing but past rewards tells it.
@@ -88,7 +88,8 @@ class HalfCheetahVelocityEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[mi
     ## Reward
     -|mean x velocity of the step - target| - 0.05 |action|^2 (Rakelly et al. 2019); its terms are
     ``reward_forward`` and ``reward_ctrl`` in ``info``. ``reward()`` is exact with
-    ``observation="planner"``.
+    ``observation="planner"``; without, with 1,000 uniform random actions (seed 0), its error has
+    mean 0.01 and root mean square 0.18, beside a deviation of 1.1 of the reward itself.
 
     ## Hidden
     | parameter | train and test | ood      | unit |
@@ -154,7 +155,8 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
     ## Reward
     mean x velocity of the step - 0.05 |action|^2, for the action as given; its terms are
     ``reward_forward`` and ``reward_ctrl`` in ``info``. ``reward()`` is exact with
-    ``observation="planner"``.
+    ``observation="planner"``; without, with 1,000 uniform random actions (seed 0), its error has
+    mean 0 and root mean square 0.18, beside a deviation of 0.65 of the reward itself.
 
     ## Hidden
     joint, the number of the disabled motor: 0 back thigh, 1 back shin, 2 back foot, 3 front thigh,
@@ -164,12 +166,13 @@ class HalfCheetahDisabledJointEnv(LocomotionBase, HalfCheetahEnv):  # type: igno
     As HalfCheetah-v5. Never terminates; 200 steps.
 
     ## Does it reward adaptation?
-    Yes. After 100,000 steps who is told which motor is dead earns three times as much; after 20,000
-    seeds still differ more than the two. Nor does what a memory adds stand out at that budget: the
-    seeds of M3PO and of MBPO, which is M3PO without history, overlap (``results/lite``).
+    Yes, it seems: after 100,000 steps who is told which motor is dead earns three times as much
+    (one seed each); after 20,000 seeds still differ more than the two. Nor does what a memory adds
+    stand out at that budget: the seeds of M3PO and of MBPO, which is M3PO without history, overlap
+    (``results/lite``).
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``; ``lite`` earns less by 20,000):
 
     | env steps | told | memoryless |
     |-----------|------|------------|

@@ -39,7 +39,8 @@ class HumanoidDirectionEnv(Direction, HumanoidEnv):  # type: ignore[misc]
     - 0.1 |torques|^2 - contact cost: Humanoid-v5's own, along another direction. Its terms are
     ``reward_forward``, ``reward_survive``, ``reward_ctrl`` and ``reward_contact`` in ``info``,
     and ``directional_velocity``, because the 5 hide how fast it walks. ``reward()`` is exact
-    with ``observation="planner"``.
+    with ``observation="planner"``; without, with 1,000 uniform random actions (seed 0), its error
+    has mean 0.23 and root mean square 0.61, beside a deviation of 1.1 of the reward itself.
 
     ## Hidden
     | parameter | train and test | ood            | unit |

@@ -160,13 +160,15 @@ class LocomotionBase(MetaEnvBase):
         """Rewards of transitions, shape (n,); see ``m3po_bench.tasks.MetaEnv``.
 
         Exact with ``observation="planner"``. Without, the step's mean velocity is taken as the
-        mean of those at its two ends, and the contact cost as 0.
+        mean of those at its two ends, and the contact cost as 0; each env's card says how far
+        that is off.
         """
         costs = self._control_costs(np.asarray(action, dtype=np.float64))
         if self._planner:
-            extra = next_obs[:, self._standard_width :]
+            extra = next_obs[:, self._standard_width :]  # what visibility adds comes behind it
             velocity = extra[:, : self.dimensions]
-            costs = costs + extra[:, self.dimensions :].sum(axis=1)
+            if self._has_contact_cost:
+                costs = costs + extra[:, self.dimensions]
         else:
             columns = list(self.velocity_columns)
             velocity = (obs[:, columns] + next_obs[:, columns]) / 2

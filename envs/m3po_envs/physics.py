@@ -14,11 +14,14 @@ from m3po_bench.registry import unknown_name
 
 Array = NDArray[np.float64]
 
-CONSTANTS_DEPEND_ON = {
-    "body_mass", "body_inertia", "body_ipos", "body_iquat", "body_pos", "body_quat",
-    "dof_armature", "actuator_gear", "qpos0",
+NOTHING_DERIVED = {
+    "dof_damping", "dof_frictionloss", "geom_friction", "jnt_stiffness", "opt.gravity", "opt.wind"
 }  # fmt: skip
-"""Fields from which MuJoCo derives constants that a step uses (inverse weights, subtree masses)."""
+"""Fields from which MuJoCo derives nothing: if no others vary, there is nothing to do.
+
+From most others it derives some that a step uses: inverse weights, bounding volumes, or whether a
+geom sits where its body's frame does, in which case its position is not looked at.
+"""
 
 
 class ModelFields:
@@ -41,15 +44,18 @@ class ModelFields:
             name: np.array(field, dtype=np.float64) for name, field in self._live.items()
         }
         # mj_setConst overwrites the state of the data that it is given.
-        derived = CONSTANTS_DEPEND_ON.intersection(self._live)
-        self._scratch = mujoco.MjData(model) if derived else None
+        self._scratch = None if NOTHING_DERIVED.issuperset(self._live) else mujoco.MjData(model)
 
     def write(self, values: Mapping[str, Array]) -> None:
         """Put fields in force, then what MuJoCo derives from them; the others become nominal."""
-        for name, field in self._live.items():
-            field[...] = values.get(name, self.nominal[name])
+        self._put(values)
         if self._scratch is not None:
             mujoco.mj_setConst(self._model, self._scratch)
+            self._put(values)  # those that are themselves derived have been overwritten
+
+    def _put(self, values: Mapping[str, Array]) -> None:
+        for name, field in self._live.items():
+            field[...] = values.get(name, self.nominal[name])
 
 
 def model_field(model: mujoco.MjModel, name: str) -> NDArray[Any]:

@@ -61,7 +61,9 @@ class HalfCheetahPierEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
 
     ## Reward
     mean x velocity of the step - 0.05 |action|^2; its terms are ``reward_forward`` and
-    ``reward_ctrl`` in ``info``. ``reward()`` is exact with ``observation="planner"``.
+    ``reward_ctrl`` in ``info``. ``reward()`` is exact with ``observation="planner"``; without, with
+    1,000 uniform random actions (seed 0), its error has mean -0.02 and root mean square 0.38,
+    beside a deviation of 1.1 of the reward itself.
 
     ## Hidden
     | parameter              | train and test | ood      | unit  |

@@ -101,7 +101,8 @@ class Walker2dRandomParamsEnv(RandomParamsBase, Walker2dEnv):  # type: ignore[mi
     ## Reward
     mean x velocity of the step + 1 while healthy - 0.001 |action|^2, Walker2d-v5's own; its terms
     are ``reward_forward``, ``reward_survive`` and ``reward_ctrl`` in ``info``. ``reward()`` is
-    exact with ``observation="planner"``.
+    exact with ``observation="planner"``; without, with 1,000 uniform random actions (seed 0), its
+    error has mean 0 and root mean square 0.018, beside a deviation of 0.84 of the reward itself.
 
     ## Hidden
     The exponent u of a factor for each entry of four fields of the model, as in
@@ -161,7 +162,8 @@ class HopperRandomParamsEnv(RandomParamsBase, HopperEnv):  # type: ignore[misc]
     ## Reward
     mean x velocity of the step + 1 while healthy - 0.001 |action|^2, Hopper-v5's own; its terms
     are ``reward_forward``, ``reward_survive`` and ``reward_ctrl`` in ``info``. ``reward()`` is
-    exact with ``observation="planner"``.
+    exact with ``observation="planner"``; without, with 1,000 uniform random actions (seed 0), its
+    error has mean 0 and root mean square 0.0055, beside a deviation of 0.52 of the reward itself.
 
     ## Hidden
     As ``Walker2dRandomParamsEnv``.

@@ -250,10 +250,12 @@ class Compound(Schedule):
     Attributes:
         parts: Each with the names of ``params`` and their ``schedule``; without any, every
             parameter has a hazard of its own.
+        defaults: Those of the parts' schedules, see ``parse_schedule``; not in JSON.
     """
 
     name: ClassVar[str] = "compound"
     parts: tuple[Mapping[str, Any], ...] = ()
+    defaults: Mapping[str, Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.parts, str) or not isinstance(self.parts, Sequence):
@@ -269,14 +271,17 @@ class Compound(Schedule):
             if twice:
                 raise ValueError(f"schedule 'compound': {sorted(twice)} are in two parts")
             seen.update(part["params"])
-            parse_schedule(part["schedule"])
+            self._schedule_of(part)
+
+    def _schedule_of(self, part: Mapping[str, Any]) -> Schedule:
+        return parse_schedule(part["schedule"], self.defaults)
 
     def _of(self, tasks: TaskDistribution) -> list[tuple[list[int], Schedule]]:
         each: list[Mapping[str, Any]] = [
             {"params": [name], "schedule": "hazard"} for name in tasks.names
         ]
         return [
-            ([tasks.names.index(name) for name in part["params"]], parse_schedule(part["schedule"]))
+            ([tasks.names.index(name) for name in part["params"]], self._schedule_of(part))
             for part in self.parts or each
         ]
 
@@ -317,6 +322,12 @@ SCHEDULES: dict[str, type[Schedule]] = {
 }
 
 
+def arguments_of(kind: type[Schedule]) -> dict[str, Any]:
+    """The arguments that a schedule's dict may hold beside its name, with their defaults."""
+    fields = dataclasses.fields(kind)
+    return {field.name: field.default for field in fields if field.name != "defaults"}
+
+
 def parse_schedule(
     value: str | Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]] | None = None
 ) -> Schedule:
@@ -324,7 +335,7 @@ def parse_schedule(
 
     Args:
         value: A name of ``SCHEDULES``, or a dict with ``"name"`` and that schedule's arguments.
-        defaults: By schedule, arguments that replace its own defaults.
+        defaults: By schedule, arguments that replace its own defaults, also in a compound.
 
     Raises:
         ValueError: If the name, an argument or its value is not known; it names the nearest.
@@ -338,11 +349,13 @@ def parse_schedule(
     if arguments["name"] not in SCHEDULES:
         raise unknown_name("schedule", arguments["name"], SCHEDULES)
     kind = SCHEDULES[arguments["name"]]
-    known = [field.name for field in dataclasses.fields(kind)]
+    known = list(arguments_of(kind))
     given = {key: argument for key, argument in arguments.items() if key != "name"}
     for key in given:
         if key not in known:
             raise unknown_name(f"argument of schedule {kind.name!r}", key, known or ["(none)"])
+    if kind is Compound:
+        given["defaults"] = defaults
     return kind(**{**(defaults or {}).get(kind.name, {}), **given})
 
 

@@ -131,12 +131,14 @@ def test_a_change_seed_gives_the_same_changes_once() -> None:
     assert env.changes == changes  # a forced first task leaves the rest of the list alone
 
 
-def test_task_ids_count_the_tasks_met() -> None:
+def test_task_ids_count_the_tasks_that_an_episode_has_met() -> None:
     env = PendulumRandomParamsEnv(schedule="recurrent")
     _, info = env.reset(seed=0)
     ids = [info["task_id"]] + [env.step(STILL)[4]["task_id"] for _ in range(199)]
     assert list(dict.fromkeys(ids)) == [0, 1]
     assert ids[-1] == 0  # the first task is back
+    _, info = env.reset()
+    assert info["task_id"] == 0  # each episode counts its own
 
 
 def play(env: gym.Env[Any, Any], **reset: Any) -> list[float]:
@@ -208,19 +210,27 @@ def test_wrong_arguments_are_named(make: Callable[[], MetaEnvBase], message: str
         make()
 
 
+@pytest.mark.parametrize("seed", [None, 7])
 @pytest.mark.parametrize(
     ("split", "options", "message"),
     [
         ("train", {"taks": 0}, "unknown reset option 'taks'; nearest: task"),
         ("train", {"task": 2}, "task 2 is not one of the indices 0..1"),
-        ("train", {"change_seed": -1}, "change_seed=-1: expected a whole number"),
+        ("train", {"task": 0, "schedule": "hazrd"}, "unknown schedule 'hazrd'; nearest: hazard"),
+        ("train", {"task": 0, "schedule": "drift"}, "are a list; nearest: schedule='hazard'"),
+        ("train", {"schedule": "static", "change_seed": -1}, "change_seed=-1: expected a whole"),
         ("train", {"episode": 0}, "episode=0: split 'train' has no frozen episodes"),
-        ("test", {"episode": 40}, "episode=40: expected an index 0..39"),
+        ("test", {"schedule": "static", "episode": 40}, "episode=40: expected an index 0..39"),
         ("test", {"episode": "first"}, "episode='first': expected an index 0..39"),
         ("test", {"episode": 0, "task": 0}, "leave out 'task' and 'change_seed'"),
         ("test", {"episode": 0, "change_seed": 0}, "leave out 'task' and 'change_seed'"),
     ],
 )
-def test_wrong_options_are_named(split: str, options: dict[str, Any], message: str) -> None:
+def test_wrong_options_are_named_and_change_nothing(
+    split: str, options: dict[str, Any], message: str, seed: int | None
+) -> None:
+    refused, other = (gym.make("M3PO/PointFwdBwd-v0", split=split) for _ in range(2))
+    assert play(refused, seed=0) == play(other, seed=0)
     with pytest.raises(ValueError, match=re.escape(message)):
-        PointFwdBwdEnv(split=split).reset(options=options)
+        refused.unwrapped.reset(seed=seed, options=options)
+    assert [play(refused) for _ in range(3)] == [play(other) for _ in range(3)]

@@ -157,6 +157,21 @@ def test_compound_changes_each_part_at_its_own_time() -> None:
     assert {change.task.params[1] for change in draw(only_gain, tasks=UNIFORM)} == {first.params[1]}
 
 
+def test_compound_takes_over_the_defaults_of_its_parts_schedules() -> None:
+    defaults: dict[str, Any] = {"hazard": {"rate": 1.0}, "periodic": {"period": 70}}
+    first = UNIFORM.sample(np.random.default_rng(1))
+    parts = [
+        {"params": ["gain"], "schedule": "periodic"},
+        {"params": ["mass"], "schedule": {"name": "periodic", "period": 100}},
+    ]
+    for schedule, expected in (
+        ("compound", list(range(1, 200))),
+        ({"name": "compound", "parts": parts}, [70, 100, 140]),
+    ):
+        parsed = parse_schedule(schedule, defaults)
+        assert steps(parsed.changes(np.random.default_rng(0), 200, UNIFORM, first)) == expected
+
+
 @pytest.mark.parametrize(
     ("schedule", "message"),
     [
@@ -189,6 +204,7 @@ def test_compound_refuses_unknown_parameters() -> None:
         ({"name": "single", "step": True}, "step=True, expected a whole number of steps"),
         ({"name": "drift", "kind": "linaer"}, "unknown kind of schedule 'drift' 'linaer'; nearest"),
         ({"name": "drift", "scale": 0}, "scale=0, expected a share in (0, 1]"),
+        ({"name": "compound", "defaults": {}}, "argument of schedule 'compound' 'defaults'"),
         ({"name": "compound", "parts": "gain"}, "parts='gain', expected a list"),
         ({"name": "compound", "parts": [{"params": ["a"]}]}, "expected {"),
         (

@@ -125,7 +125,11 @@ def test_a_crippled_leg_is_limp_and_small(leg: int) -> None:
     assert {env.model.jnt_bodyid[joint] for joint in joints} == bodies
     ids = [env.model.geom(name).id for name in (upper, lower)]
     assert np.allclose(env.model.geom_size[ids], plain.model.geom_size[ids] / 2)
-    assert np.array_equal(env.model.geom_pos[ids[1]], env.model.geom_pos[ids[0]])
+    assert np.allclose(env.model.geom_rbound[ids], plain.model.geom_rbound[ids] / 2)
+    plain.reset(seed=0)
+    plain.set_state(env.data.qpos, env.data.qvel)
+    env.set_state(env.data.qpos, env.data.qvel)
+    assert np.array_equal(env.data.geom_xpos, plain.data.geom_xpos)
     others = [i for i in range(env.model.ngeom) if i not in ids]
     assert np.array_equal(env.model.geom_size[others], plain.model.geom_size[others])
     assert np.array_equal(env.model.body_mass, plain.model.body_mass)
@@ -217,4 +221,9 @@ def test_the_humanoid_has_time_to_walk_before_its_task_changes() -> None:
     assert base.schedule == Periodic(250)
     env.reset(seed=0, options={"schedule": {"name": "hazard", "rate": 0.5}})
     assert base.schedule == Hazard(0.5)
+    changes = 0
+    for seed in range(100):
+        env.reset(options={"schedule": "compound", "change_seed": seed})
+        changes += len(base.changes)
+    assert changes == pytest.approx(200, abs=50)
     assert gym.make("M3PO/AntDirection-v0").unwrapped.schedule == Hazard(0.01)  # type: ignore[attr-defined]
