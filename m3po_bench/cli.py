@@ -57,8 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Before torch is imported: small networks gain nothing from more threads and lose much where
     # others use the cores; and runs are made with one, whose sums differ from those of two.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    command: Any = None
     try:
-        status = _parse(list(sys.argv[1:] if arguments is None else arguments)).execute()
+        command = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        status = command.execute()
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read us has gone, as ``head`` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,12 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # of the disk, which is no bug of ours
         if error.errno not in _OF_THE_DISK:
             raise
-        complain(f"{error}; finished runs are kept, the same command goes on from here")
+        complain(f"{error}{_what_is_kept(command)}")
         status = 1
     except KeyboardInterrupt:
-        complain("interrupted; finished runs are kept, the same command goes on from here")
+        complain(f"interrupted{_what_is_kept(command)}")
         status = _INTERRUPTED
     sys.exit(status)
+
+
+def _what_is_kept(command: Any) -> str:
+    if not isinstance(command, Run):
+        return ""
+    return "; finished runs are kept, the same command goes on from here"
 
 
 def _parse(arguments: list[str]) -> Any:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from m3po_bench.leaderboard.grid import SuiteError, env_ids
+from m3po_bench.leaderboard.places import check_file, check_folder
 from m3po_bench.leaderboard.suite_files import load_suite, suite_names
 from m3po_bench.registry import agent_names, agent_spec, short_name, unknown_name
 
@@ -95,13 +96,16 @@ class References:
         from m3po_bench.leaderboard.store import Store, write_atomically
 
         store = Store(_results_folder(self.folder))
+        if self.out is not None:
+            check_file(self.out)
+        before = references.read_references(self.out) if self.out else {}
         _name_damaged(store)
         found = references.compute_references(store)
         if self.out is None:
             print(references.dump_references(found), end="")
             return 0
-        before = self.out.read_text(encoding="utf-8") if self.out.exists() else "{}"
-        both = references.merged(references.parse_references(before), found)
+        both = references.merged(before, found)
+        self.out.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self.out, references.dump_references(both))
         print(self.out)
         return 0
@@ -165,6 +169,8 @@ class Theory:
         """Compute; see the class."""
         from m3po_bench.theory import best_rollout_length, figures
 
+        if self.out is not None:
+            check_folder(self.out)
         try:
             table = figures.bound_table(
                 self.eps_m, self.eps_m_prime, self.eps_pi, self.gamma, self.r_max
@@ -219,8 +225,12 @@ def print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     report = write_report(store, further_figures={"return_gap": gap_figure})
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))
-        paths = [str(path) for path in report.paths]
-        print(json.dumps({"leaderboard": table, "files": paths, "failed": failed}, indent=2))
+        print_json(table, [str(path) for path in report.paths], failed)
         return
     print(report.markdown)
     print(*report.paths, sep="\n")
+
+
+def print_json(table: list[Any], paths: list[str], failed: dict[str, str]) -> None:
+    """A leaderboard's rows, what was written, and which runs failed for which reason."""
+    print(json.dumps({"leaderboard": table, "files": paths, "failed": failed}, indent=2))

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import gymnasium as gym
 from tyro.conf import Positional, arg
 
 from m3po_bench import film, zoo
 from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs, env_id
-from m3po_bench.leaderboard.store import MODEL, RUN, read_json, write_atomically
+from m3po_bench.leaderboard.places import check_file, check_folder
+from m3po_bench.leaderboard.store import MODEL, RUN, write_atomically
 from m3po_bench.registry import agent_spec, short_name
 
 ZOO = Path("results/zoo")
 """Where agents are exported to by default, in the current folder."""
+
+_SEEDS = 2**32
+"""How many seeds NumPy has."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +51,11 @@ class Train:
 
     def execute(self) -> int:
         """Train; see the class."""
-        from m3po_bench.leaderboard.model_files import train_model
+        from m3po_bench.leaderboard.model_files import note_path, train_model
 
         agent_spec(self.agent)
+        if not 0 <= self.seed < _SEEDS:
+            raise SuiteError(f"--seed {self.seed}: expected 0 to {_SEEDS - 1}")
         spec = RunSpec(
             env=env_id(self.env),
             schedule=self.schedule,
@@ -58,8 +65,12 @@ class Train:
             seed=self.seed,
         )
         check_envs([spec.env], [spec.schedule])
-        # SB3 adds a suffix where there is none; the note beside the model must agree.
+        # SB3 adds this suffix where there is none; the note beside the model has another.
         path = self.out if self.out.suffix else self.out.with_suffix(".zip")
+        if path.suffix != ".zip":
+            raise SuiteError(f"--out {path}: expected a name that ends in .zip")
+        for file in (path, note_path(path)):
+            check_file(file)
         train_model(spec, path, progress_bar=not self.quiet and sys.stderr.isatty())
         print(path)
         return 0
@@ -136,6 +147,7 @@ class Play:
     def execute(self) -> int:
         """Play; see the class."""
         film.check_format(self.out.suffix)
+        check_file(self.out)
         player = _Player.of(self.model, self.agent, self.env, self.schedule)
         film.check_drawing(player.env)
         shown = film.film(player.load(), player.env, player.env_kwargs, self.episode)
@@ -164,10 +176,10 @@ class Export:
 
     def execute(self) -> int:
         """Export; see the class."""
+        from m3po_bench.leaderboard.model_files import load_model, read_note
+
         path = _model_file(self.model)
-        if not path.is_file():
-            raise SuiteError(f"no model at {path}; expected a .zip or the folder of a finished run")
-        record = _note(path)
+        record = read_note(path)
         missing = [key for key in ("agent", "env", "schedule", "seed") if key not in record]
         if missing:
             raise SuiteError(
@@ -185,7 +197,8 @@ class Export:
             origin={"name": record["agent"], **{k: record[k] for k in kept if k in record}},
         )  # fmt: skip
         folder = self.out / f"{short_name(recipe.env)}-{recipe.schedule}" / record["agent"]
-        zoo.export(spec.load_class().load(path), recipe, folder)
+        check_folder(folder)
+        zoo.export(load_model(agent, path), recipe, folder)
         print(folder)
         return 0
 
@@ -222,17 +235,28 @@ class _Player:
         return {**agent_spec(self.agent).env_kwargs, "schedule": self.schedule}
 
     def load(self) -> Any:
-        """The agent."""
-        if self.path.is_dir():
-            return zoo.load(self.path)
-        return agent_spec(self.agent).load_class().load(self.path)
+        """The agent, which its env must fit."""
+        from m3po_bench.leaderboard.model_files import load_model
+
+        folder = self.path.is_dir()
+        model = zoo.load(self.path) if folder else load_model(self.agent, self.path)
+        env = gym.make(self.env, split="test", **self.env_kwargs)
+        for name in ("observation_space", "action_space"):
+            has, wants = getattr(model, name, None), getattr(env, name)
+            if has is not None and has.shape != wants.shape:
+                raise SuiteError(
+                    f"{self.path} was trained with {name} {has.shape}; {self.env} has {wants.shape}"
+                )
+        return model
 
 
 def _model_file(path: Path) -> Path:
     """The model of a run's folder; any other path as it is."""
+    if (path / RUN).is_file() and not (path / MODEL).exists():
+        place = ZOO.joinpath(*path.resolve().parts[-3:-1])
+        known = place if place.is_dir() else ZOO / "ENV-SCHEDULE" / "AGENT"
+        raise SuiteError(
+            f"no {MODEL} in {path}: published runs keep none; expected an agent of the zoo, "
+            f"such as {known}"
+        )
     return path / MODEL if (path / MODEL).is_file() else path
-
-
-def _note(path: Path) -> dict[str, Any]:
-    """What is written beside a model."""
-    return read_json(path.with_suffix(".json")) or read_json(path.with_name(RUN)) or {}

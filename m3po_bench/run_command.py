@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from m3po_bench.commands import RESULTS, complain, print_report
+from m3po_bench.commands import RESULTS, complain, print_json, print_report
 from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError, check_envs, check_variants
 from m3po_bench.leaderboard.options import RunOptions
+from m3po_bench.leaderboard.places import check_folder
 from m3po_bench.leaderboard.run_log import check_loggers
 from m3po_bench.leaderboard.suite_files import load_suite
 
@@ -77,12 +78,12 @@ class Run:
         from m3po_bench.leaderboard.scheduler import run_all
         from m3po_bench.leaderboard.store import Store
 
-        suite = load_suite(self.suite).select(_split(self.agents), _split(self.envs), self.seeds)
+        whole = load_suite(self.suite)
+        suite = whole.select(_split(self.agents), _split(self.envs), self.seeds)
         if self.retries < 0:
             raise SuiteError(f"--retries {self.retries}: expected 0 or more")
         store = Store(self.out or RESULTS / suite.name)
-        if store.root.exists() and not store.root.is_dir():
-            raise SuiteError(f"--out {store.root}: is a file; expected a folder")
+        check_folder(store.root)
         options = RunOptions(
             self.time_limit_min, self.memory_limit_gb, self.tensorboard, self.wandb
         )
@@ -95,16 +96,15 @@ class Run:
         if self.dry_run:
             stores = [store, published] if published else [store]
             return self._list(runs, [r for r in runs if any(s.is_finished(r) for s in stores)])
-        store.write_suite(suite)
+        store.write_suite(whole)  # whose rows are marked where --seeds asked for fewer
         with make_display(runs, executor.slots, self.quiet) as display:
-            for spec in runs:
-                if published is not None and store.adopt(spec, published):
-                    display.message(f"{spec.run_id}: finished in {published.root}")
-            state = run_all(runs, store, executor, display, self.retries)
+            state = run_all(runs, store, executor, display, self.retries, published)
         failed = {f.spec.run_id: f.reason for f in state.failures}
         try:
             if state.skipped + len(state.finished) or not failed:
                 print_report(store, self.json, failed)
+            elif self.json:
+                print_json([], [], failed)
         finally:  # a report that finds the disk full must not hide what failed
             for run_id, reason in failed.items():
                 complain(f"{run_id} failed: {reason}")
@@ -139,25 +139,32 @@ class Run:
             for r in runs
         ]  # fmt: skip
         if self.json:
-            print(json.dumps(rows, indent=2))
+            print(json.dumps({"runs": rows}, indent=2))
             return 0
         for row in rows:
             size = f"{row['steps']:,} steps, {row['preset']}"
             mark = "finished" if row["finished"] else size + _minutes(row["core_seconds"])
             print(f"{row['run']:50} {mark}")
         todo = [row["core_seconds"] for row in rows if not row["finished"]]
-        known = [cost for cost in todo if cost is not None]
-        unknown = f"; {len(todo) - len(known)} of unknown cost" if len(known) < len(todo) else ""
-        print(
-            f"{len(rows)} runs, {len(done)} finished; {len(known)} to make in about "
-            f"{sum(known) / 3600:.1f} core-hours{unknown}"
-        )
+        print(f"{len(rows)} runs, {len(done)} finished; {_cost(todo)}")
         return 0
 
 
 def _results_folders() -> list[Path]:
     """Notes of results folders here, whose runs say what others may cost."""
     return [*PUBLISHED.glob("*/suite.json"), *RESULTS.glob("*/suite.json")]
+
+
+def _cost(core_seconds: list[float | None]) -> str:
+    """How many runs are to be made, and what they are likely to cost as far as that is known."""
+    known = [cost for cost in core_seconds if cost is not None]
+    time = f"in about {sum(known) / 3600:.1f} core-hours"
+    to_make, unknown = f"{len(core_seconds)} to make", len(core_seconds) - len(known)
+    if known and unknown:
+        return f"{to_make}: {len(known)} {time}, {unknown} of unknown cost"
+    if known:
+        return f"{to_make} {time}"
+    return f"{to_make}, of unknown cost" if unknown else to_make
 
 
 def _minutes(core_seconds: float | None) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 
 from m3po_bench.cli import main
+from m3po_bench.run_command import _cost
 
+RESULTS = Path(__file__).parents[1] / "results"
+RUN = RESULTS / "quick" / "PointFwdBwd-hazard" / "SAC" / "seed0"
+AGENT = RESULTS / "zoo" / "PointFwdBwd-hazard" / "SAC"
 SUITE = """\
 name = "mine"
 envs = ["PointFwdBwd"]
@@ -70,6 +75,10 @@ def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str
          "unknown env 'Pendlum'"),
         (["train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "1", "--out", "m",
           "--schedule", "hazrd"], "unknown schedule 'hazrd'; nearest: hazard"),
+        (["train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "1", "--out", "m",
+          "--seed", "-1"], "--seed -1: expected 0 to 4294967295"),
+        (["train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "1", "--out", "m.json"],
+         "--out m.json: expected a name that ends in .zip"),
         (["eval", "none.zip"], "no model at none.zip"),
         (["eval", ".."], "agent.json: missing"),
         (["play", "none.zip"], "no model at none.zip"),
@@ -89,6 +98,79 @@ def test_bad_usage_is_one_line_and_starts_nothing(
     assert message in err
     assert err.count("\n") == 1
     assert not list(empty_folder.iterdir())
+
+
+TRAIN = ["train", "--agent", "Random", "--env", "PointFwdBwd", "--steps", "9"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "smoke", "--out", "file"], "--out file: file is a file; expected a folder"),
+        (["run", "smoke", "--out", "file/x"], "--out file/x: file is a file; expected a folder"),
+        ([*TRAIN, "--out", "file/x.zip"], "--out file/x.zip: file is a file; expected a folder"),
+        ([*TRAIN, "--out", "folder.zip"], "--out folder.zip: is a folder; expected a file"),
+        ([*TRAIN, "--out", "note.zip"], "--out note.json: is a folder; expected a file"),
+        (["theory", "--out", "file"], "--out file: file is a file; expected a folder"),
+        (["play", str(AGENT), "--out", "file/x.gif"], "--out file/x.gif: file is a file"),
+        (["references", "note.json", "--out", "file/x.json"], "--out file/x.json: file is a file"),
+        (["references", "note.json", "--out", "folder.zip"], "folder.zip: is a folder"),
+        (["references", "note.json", "--out", "file"], "file: no references; expected JSON"),
+        (["eval", str(RUN)], f"no model.zip in {RUN}: published runs keep none; expected an agent"),
+        (["export", str(RUN)], "published runs keep none"),
+        (["eval", "list.zip"], "list.json: expected an object that tells of list.zip"),
+        (["export", "list.zip"], "list.json: expected an object that tells of list.zip"),
+        (["eval", "broken.zip"], "broken.json: not JSON; expected an object"),
+        (["play", "broken.zip"], "broken.json: not JSON; expected an object"),
+        (["export", "broken.zip"], "broken.json: not JSON; expected an object"),
+        (["eval", "number.zip"], "number.json: agent = 3, expected text"),
+    ],
+)
+def test_what_is_in_the_way_is_one_line_and_starts_nothing(
+    arguments: list[str],
+    message: str,
+    empty_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("file").write_text("no JSON")
+    for folder in ("folder.zip", "note.json"):
+        Path(folder).mkdir()
+    for name, note in (("list", "[1]"), ("broken", "{"), ("number", '{"agent": 3}')):
+        Path(f"{name}.zip").touch()
+        Path(f"{name}.json").write_text(note)
+    before = {path: path.stat().st_mtime_ns for path in empty_folder.rglob("*")}
+    status, out, err = _call(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert {path: path.stat().st_mtime_ns for path in empty_folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize(("content", "said"), [("{", "not JSON"), ("{}", "name = 'None'")])
+def test_a_broken_note_of_a_suite_is_one_line(
+    content: str, said: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(RUN, empty_folder / "quick" / Path(*RUN.parts[-3:]))
+    Path("quick/suite.json").write_text(content)
+    status, out, err = _call(capsys, "report", "quick")
+    assert (status, out) == (2, "")
+    assert f"quick/suite.json: {said}; expected a suite's name and number of seeds" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_only_a_suite_goes_on_where_it_was_interrupted(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("m3po_bench.run_command.check_envs", interrupted)
+    monkeypatch.setattr("m3po_bench.model_commands.check_envs", interrupted)
+    arguments = ["run", "smoke"] if command == "run" else [*TRAIN, "--out", "m.zip"]
+    status, _, err = _call(capsys, *arguments)
+    assert status == 130
+    assert ("finished runs are kept" in err) == (command == "run")
 
 
 @pytest.mark.parametrize(
@@ -160,10 +242,25 @@ def test_dry_run_lists_and_starts_nothing(
         "PointFwdBwd-hazard/M3PO/seed0",
         "PointFwdBwd-hazard/SAC/seed0",
     ]
-    assert total.endswith("0 to make in about 0.0 core-hours; 2 of unknown cost")
-    runs = json.loads(_call(capsys, *arguments, "--json")[1])
+    assert total == "2 runs, 0 finished; 2 to make, of unknown cost"
+    runs = json.loads(_call(capsys, *arguments, "--json")[1])["runs"]
     assert [run["finished"] for run in runs] == [False, False]
     assert not list(empty_folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("core_seconds", "said"),
+    [
+        ([], "0 to make"),
+        ([None, None], "2 to make, of unknown cost"),
+        ([3600.0, 7200.0], "2 to make in about 3.0 core-hours"),
+        ([3600.0, None, None], "3 to make: 1 in about 1.0 core-hours, 2 of unknown cost"),
+    ],
+)
+def test_costs_are_summed_as_far_as_they_are_known(
+    core_seconds: list[float | None], said: str
+) -> None:
+    assert _cost(core_seconds) == said
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +308,19 @@ def test_train_then_eval(empty_folder: Path, capsys: pytest.CaptureFixture[str])
         status, said, _ = _call(capsys, "play", model, "--episode", "2", "--out", "films/x.gif")
         assert (status, said) == (0, f"films/x.gif: episode 2, return {first['returns'][2]:.2f}\n")
         assert Path("films/x.gif").read_bytes().startswith(b"GIF89a")
+    note = json.loads(Path("sac.json").read_text())
+    for arguments, said in (
+        (("eval", "sac.zip", "--agent", "M3PO"), "sac.zip cannot be loaded as M3PO: "),
+        (("eval", "sac.zip", "--env", "PointActuatorFault"), "with observation_space (6,); M3PO/"),
+        (("play", "sac.zip", "--env", "PointActuatorFault"), "with observation_space (6,); M3PO/"),
+        (("eval", "cut.zip"), "cut.zip cannot be loaded as SAC: "),
+        (("export", "cut.zip"), "cut.zip cannot be loaded as SAC: "),
+    ):
+        Path("cut.zip").write_bytes(Path("sac.zip").read_bytes()[:1000])
+        Path("cut.json").write_text(json.dumps(note))
+        status, out, err = _call(capsys, *arguments)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert said in err
     Path("sac.json").unlink()
     assert "give --agent" in _call(capsys, "eval", "sac.zip")[2]
     assert "nothing beside sac.zip says its agent" in _call(capsys, "export", "sac.zip")[2]

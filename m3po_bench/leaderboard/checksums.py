@@ -25,6 +25,18 @@ def sealed(record: Mapping[str, Any], folder: Path, name: str, files: list[str])
     return {**record, KEY: {name: _of_record(record), **sums}}
 
 
+def resealed(record: Mapping[str, Any], contents: Mapping[str, bytes | None]) -> dict[str, Any]:
+    """A sealed record with other checksums for some of its files.
+
+    Args:
+        record: As ``sealed`` has made it.
+        contents: By file name what it holds from now on; None for one that is to have no checksum.
+    """
+    kept = {file: sum_ for file, sum_ in record[KEY].items() if file not in contents}
+    new = {file: _of_bytes(data) for file, data in contents.items() if data is not None}
+    return {**record, KEY: {**kept, **new}}
+
+
 def damage(
     record: Mapping[str, Any],
     folder: Path,
@@ -62,7 +74,11 @@ def damage(
 
 
 def _of_record(record: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    return _of_bytes(json.dumps(record, sort_keys=True).encode())
+
+
+def _of_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _of_file(path: Path) -> str:

@@ -79,6 +79,9 @@ def _curves(rows: pd.DataFrame, references: References) -> pd.DataFrame:
 
 def _curve(curve: pd.Series, references: References) -> dict[str, float]:
     names = curve.index[0]
+    setting, split = names[ENTRY.index("setting")], names[ENTRY.index("split")]
+    if (setting, split) != (ONLINE, TEST):  # played at the last checkpoint only: no curve
+        return {}
     steps, returns = curve.index.get_level_values("step").to_numpy(), curve.to_numpy()
     found = {"curve_area": area_under_curve(steps, returns) if len(steps) > 1 else np.nan}
     known = references.get(reference_key(*names[1 : len(ENTRY)]), {})

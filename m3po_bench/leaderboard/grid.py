@@ -18,6 +18,9 @@ from m3po_bench.registry import PRESETS, agent_names, agent_spec, short_name, un
 PROTOCOL = "P1"
 """Version of the evaluation protocol; part of every run's hash."""
 
+ALL = "all"
+"""Stands for every registered agent where agents are chosen."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _MOST = {"steps": 10**12, "checkpoints": 10**5, "seeds": 10**5}
 """Larger counts are no plans; a grid of them would not fit into memory."""
@@ -198,7 +201,7 @@ class Suite:
             UnknownNameError: If an agent or env does not exist.
             SuiteError: If ``seeds`` is below 1.
         """
-        rows = agent_names() if list(agents) == ["all"] else list(agents)
+        rows = agent_names() if list(agents) == [ALL] else list(agents)
         known = [*agent_names(), *self.variants]
         for agent in rows:
             if agent not in known:

@@ -25,7 +25,7 @@ class Recovery(NamedTuple):
     """Time to recovery after one change.
 
     Attributes:
-        time: Env steps; where not observed, the steps that were watched.
+        time: Env steps; where not observed, those that the segment has.
         observed: False if the segment ended before the agent had recovered (right-censored).
     """
 
@@ -96,17 +96,20 @@ def recovery_times(times: ArrayLike, observed: ArrayLike) -> list[Recovery]:
 def survival(recoveries: Sequence[Recovery], times: ArrayLike) -> Array:
     """Share of changes not recovered from after each time: the Kaplan-Meier estimate.
 
+    That a segment of n steps has recovered from a step on takes a window to be seen, so it counts
+    until ``WINDOW`` steps before its end, and one that is shorter not at all.
+
     Args:
         recoveries: Of all changes.
         times: Env steps since the change, shape (n,).
 
     Returns:
-        Shape (n,).
+        Shape (n,); NaN where no segment is long enough to tell.
     """
     done = [r.time for r in recoveries if r.observed]
-    watched = [r.time for r in recoveries if not r.observed]
+    watched = [r.time - WINDOW for r in recoveries if not r.observed and r.time >= WINDOW]
     if not done:  # scipy has no estimate from censored times alone
-        return np.ones(len(np.asarray(times)))
+        return np.full(len(np.asarray(times)), 1.0 if watched else np.nan)
     data = stats.CensoredData(uncensored=done, right=watched)
     found: Array = stats.ecdf(data).sf.evaluate(np.asarray(times, np.float64))
     return found
@@ -119,7 +122,10 @@ def restricted_mean(recoveries: Sequence[Recovery], horizon: int) -> float:
 
 def median_time(recoveries: Sequence[Recovery], horizon: int) -> float:
     """Env steps after which half of the changes are recovered from; infinite beyond ``horizon``."""
-    halved = np.flatnonzero(survival(recoveries, np.arange(horizon + 1)) <= 0.5)
+    left = survival(recoveries, np.arange(horizon + 1))
+    if np.isnan(left).any():
+        return np.nan
+    halved = np.flatnonzero(left <= 0.5)
     return float(halved[0]) if len(halved) else np.inf
 
 

@@ -23,7 +23,6 @@ from m3po_bench.registry import agent_names, short_name
 RETURN = "return"
 _COLUMNS = 3
 _PANEL = (4.6, 3.6)
-_TELLABLE = 10
 _LEGEND_COLUMN = 1.5
 """Inches."""
 _FAR = 10
@@ -67,7 +66,7 @@ def learning_curves(
     curves = common.groupby(by, as_index=False)[value].mean()
     envs = sorted(curves["env"].unique())
     shown = of_agents(colours, curves["agent"])
-    figure, axes = panels(len(envs), _evenly(len(envs), _COLUMNS), shown)
+    figure, axes = panels(len(envs), evenly(len(envs), _COLUMNS), shown)
     for ax, env in zip(axes, envs, strict=False):
         panel = curves[curves["env"] == env]
         _panel(ax, panel, colours, seeds_asked, value)
@@ -84,8 +83,10 @@ def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
     """
     registered = {name: i for i, name in enumerate(agent_names())}
     names = sorted(set(agents), key=lambda name: (registered.get(name, math.inf), _natural(name)))
-    palette = "colorblind" if len(names) <= _TELLABLE else "husl"  # the former begins anew
-    return dict(zip(names, sns.color_palette(palette, len(names)), strict=True))
+    tellable = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
+    many = len(names) > len(tellable)
+    palette = sns.color_palette("husl", len(names)) if many else tellable
+    return dict(zip(names, palette, strict=False))
 
 
 def of_agents(colours: Mapping[str, Any], agents: Iterable[str]) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def of_agents(colours: Mapping[str, Any], agents: Iterable[str]) -> dict[str, An
     return {agent: colour for agent, colour in colours.items() if agent in drawn}
 
 
-def _evenly(n: int, most: int) -> int:
+def evenly(n: int, most: int) -> int:
     """Columns, ``most`` at most, for ``n`` things in as few rows, each about as full."""
     return math.ceil(n / math.ceil(n / most))
 
@@ -128,7 +129,7 @@ def panels(
         ax.set_axis_off()
     if colours:
         fit = max(1, min(6, int(figure.get_figwidth() / _LEGEND_COLUMN)))
-        columns = _evenly(len(colours), fit)
+        columns = evenly(len(colours), fit)
         figure.legend(
             handles=_legend(colours), loc="outside lower center", ncols=columns, frameon=False
         )

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import recovery_times, survival
-from m3po_bench.leaderboard.plots import as_png, of_agents, panels, seeds_and_mean
+from m3po_bench.leaderboard.plots import as_png, evenly, of_agents, panels, seeds_and_mean
 from m3po_bench.leaderboard.references import References
 from m3po_bench.registry import short_name
 
@@ -33,54 +33,58 @@ def recovery_curves(
 
     Returns:
         A PNG image: a thin line for each seed, a thick one for their mean; in the middle the
-        Kaplan-Meier estimate over all changes and seeds; on the right a dot for each seed.
+        Kaplan-Meier estimate over all changes and seeds; on the right a dot for each seed. The
+        rewards alone where no env has references to measure the others against.
     """
-    envs = sorted(ages["env"].unique())
-    figure, axes = panels(3 * len(envs), 3, of_agents(colours, ages["agent"]))
+    envs, measured = sorted(ages["env"].unique()), bool(changes["recovery"].notna().any())
+    shown = of_agents(colours, ages["agent"])
+    if measured:
+        figure, axes = panels(3 * len(envs), 3, shown)
+    else:
+        figure, axes = panels(len(envs), evenly(len(envs), 3), shown)
     for i, env in enumerate(envs):
-        left, right, last = axes[3 * i : 3 * i + 3]
-        of_env = ages[ages["env"] == env]
-        for agent, group in of_env.groupby("agent", sort=False):
-            seeds_and_mean(left, group, "age", "reward", color=colours[str(agent)])
-            watched = changes[(changes["env"] == env) & (changes["agent"] == agent)]
-            _not_recovered(right, watched.dropna(subset=["recovery"]), colours[str(agent)])
-        known = references.get((env, of_env["schedule"].iloc[0]), {})
-        for role, grey in (("oracle", "#444444"), ("random", "#999999")):
-            if role in known and known[role].by_age:
-                left.plot(known[role].by_age, color=grey, linestyle="--", linewidth=1.2, label=role)
-        if left.get_legend_handles_labels()[0]:
-            left.legend(fontsize=8, loc="lower right")
-        left.set(title=short_name(env), xlabel="env steps since the change", ylabel="mean reward")
-        right.set(
-            title=short_name(env),
-            xlabel="env steps since the change",
-            ylabel="share not yet recovered",
-            ylim=(-0.02, 1.02),
-        )
-        _regrets(last, changes[changes["env"] == env], colours)
-        last.set_title(short_name(env))
-        for ax in (right, last):
-            if not ax.has_data():
+        left, *others = axes[3 * i : 3 * i + 3] if measured else axes[i : i + 1]
+        _rewards(left, ages[ages["env"] == env], references, colours)
+        left.set_title(short_name(env))
+        of_env = changes[(changes["env"] == env) & changes["recovery"].notna()]
+        for draw, ax in zip((_not_recovered, _regrets), others, strict=False):
+            if len(of_env):
+                draw(ax, of_env, of_agents(colours, of_env["agent"]))
+                ax.set_title(short_name(env))
+            else:
                 ax.set_axis_off()
-                ax.set_title("")
                 ax.text(0.5, 0.5, "no references to measure against", color="#666666",
                         ha="center", va="center", transform=ax.transAxes)  # fmt: skip
     return as_png(figure)
 
 
-def _not_recovered(ax: Axes, changes: pd.DataFrame, colour: object) -> None:
-    if not len(changes):
-        return
+def _rewards(
+    ax: Axes, ages: pd.DataFrame, references: References, colours: Mapping[str, Any]
+) -> None:
+    for agent, group in ages.groupby("agent", sort=False):
+        seeds_and_mean(ax, group, "age", "reward", color=colours[str(agent)])
+    known = references.get((ages["env"].iloc[0], ages["schedule"].iloc[0]), {})
+    for role, grey in (("oracle", "#444444"), ("random", "#999999")):
+        if role in known and known[role].by_age:
+            ax.plot(known[role].by_age, color=grey, linestyle="--", linewidth=1.2, label=role)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(fontsize=8, loc="lower right")
+    ax.set(xlabel="env steps since the change", ylabel="mean reward")
+
+
+def _not_recovered(ax: Axes, changes: pd.DataFrame, colours: Mapping[str, Any]) -> None:
     times = np.arange(RECOVERY_HORIZON + 1)
-    watched = recovery_times(changes["recovery"], changes["recovered"])
-    ax.step(times, survival(watched, times), where="post", color=colour, linewidth=2.2)
+    for agent, group in changes.groupby("agent", sort=False):
+        left = survival(recovery_times(group["recovery"], group["recovered"]), times)
+        ax.step(times, left, where="post", color=colours[str(agent)], linewidth=2.2)
+    ax.set(
+        xlabel="env steps since the change", ylabel="share not yet recovered", ylim=(-0.02, 1.02)
+    )
 
 
 def _regrets(ax: Axes, changes: pd.DataFrame, colours: Mapping[str, Any]) -> None:
-    means = changes.groupby(["agent", "seed"], sort=False)["regret"].mean()
-    known = means.dropna().reset_index()
-    if len(known):
-        sns.stripplot(known, x="agent", y="regret", hue="agent", palette=colours, ax=ax,
-                      jitter=False, legend=False)  # fmt: skip
-    ax.set(xlabel="", ylabel="regret of a change")
-    ax.tick_params(axis="x", rotation=20)
+    means = changes.groupby(["agent", "seed"], sort=False)["regret"].mean().reset_index()
+    sns.stripplot(means, x="agent", y="regret", hue="agent", palette=colours, order=list(colours),
+                  ax=ax, jitter=False, legend=False)  # fmt: skip
+    ax.set(xlabel="", ylabel="regret of a change (reward)")
+    ax.tick_params(axis="x", rotation=20 if len(colours) <= 6 else 90)

@@ -81,6 +81,20 @@ def parse_references(text: str) -> References:
     }
 
 
+def read_references(path: Path) -> References:
+    """The references of a file; none where there is no file.
+
+    Raises:
+        SuiteError: If it holds something else.
+    """
+    if not path.exists():
+        return {}
+    try:
+        return parse_references(path.read_text(encoding="utf-8"))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise SuiteError(f"{path}: no references; expected JSON as of {FILE}") from None
+
+
 def dump_references(references: References) -> str:
     """References as JSON: env id, then schedule, then role."""
     nested: dict[str, dict[str, dict[str, Any]]] = {}

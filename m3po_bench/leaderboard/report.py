@@ -21,6 +21,7 @@ from m3po_bench.leaderboard.costs import run_costs
 from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
+from m3po_bench.leaderboard.pairs import pairs
 from m3po_bench.leaderboard.plots import RETURN, agent_colours, learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
@@ -32,6 +33,11 @@ from m3po_bench.leaderboard.traces import digest_traces, load_table
 
 FurtherFigure = Callable[[pd.DataFrame, Mapping[str, Any]], bytes | None]
 """Draws a PNG image of ``measures_of``'s table, given a colour for each agent; or nothing."""
+
+_CURVES, _RECOVERY, _SCORES, _PROFILES = (
+    "learning_curves", "recovery", "scores", "performance_profiles",
+)  # fmt: skip
+"""How names of figures begin that are drawn for each schedule; the schedule's follows."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ def write_report(
     """Write ``leaderboard.md``, ``.csv``, ``.tex``, ``.html`` and figures of a results folder.
 
     ``runs.csv`` says what each run took. Where there are scores of several envs, ``over_envs.csv``
-    takes them together. Every file is replaced as a whole, so that no reader sees half of one.
+    takes them together; ``pairs.csv`` compares agents two by two. Every file is replaced as a
+    whole, so that no reader sees half of one; those of an earlier report that this one has nothing
+    for are removed.
 
     Args:
         store: The results folder.
@@ -72,7 +80,7 @@ def write_report(
     finished = store.finished()  # once: each time compares every file's checksum
     if not finished:
         raise SuiteError(f"no finished runs in {store.root}")
-    digest_traces(finished, references)
+    digest_traces(store, finished, references)
     rows, changes = load_rows(finished), load_table(finished, CHANGES)
     suite = store.read_suite() or {
         "name": store.root.name,
@@ -96,24 +104,43 @@ def write_report(
         **{name: draw(measures, colours) for name, draw in (further_figures or {}).items()},
     }
     figures = {name: image for name, image in drawn.items() if image is not None}
-    contents: dict[str, str | bytes] = {
+    contents: dict[str, str | bytes | None] = {
         "leaderboard.md": markdown,
         "leaderboard.csv": to_csv(table),
         "leaderboard.tex": to_latex(page),
         "leaderboard.html": to_html(page, figures),
         "runs.csv": to_csv(run_costs(finished)),
+        "over_envs.csv": None if together.empty else to_csv(together),
+        "pairs.csv": None if (of_two := pairs(rows)).empty else to_csv(of_two),
+        **{f"figures/{name}.png": image for name, image in drawn.items()},
     }
-    if not together.empty:
-        contents["over_envs.csv"] = to_csv(together)
-    contents |= {f"figures/{name}.png": image for name, image in figures.items()}
+    for name in _earlier_figures(store.root, rows):
+        contents.setdefault(name, None)
     return Report(table, markdown, _written(store.root, contents))
 
 
-def _written(root: Path, contents: Mapping[str, str | bytes]) -> tuple[Path, ...]:
+def _earlier_figures(root: Path, rows: pd.DataFrame) -> list[str]:
+    """Names of figures that are drawn for each schedule, of any schedule, where there are some."""
+    kinds = (_CURVES, _RECOVERY, _SCORES, _PROFILES, *_reported(rows))
+    found = [path for kind in kinds for path in (root / "figures").glob(f"{kind}_*.png")]
+    return [path.relative_to(root).as_posix() for path in found]
+
+
+def _reported(rows: pd.DataFrame) -> list[str]:
+    return [name for name in rows.columns if name not in (*OF_RUN, *COLUMNS)]
+
+
+def _written(root: Path, contents: Mapping[str, str | bytes | None]) -> tuple[Path, ...]:
+    """The files that have contents; the others are removed."""
     (root / "figures").mkdir(exist_ok=True)
+    written = []
     for name, content in contents.items():
-        write_atomically(root / name, content)
-    return tuple(root / name for name in contents)
+        if content is None:
+            (root / name).unlink(missing_ok=True)
+        else:
+            write_atomically(root / name, content)
+            written.append(root / name)
+    return tuple(written)
 
 
 def _curves(
@@ -122,11 +149,10 @@ def _curves(
     suite: Mapping[str, Any],
     colours: Mapping[str, Any],
 ) -> dict[str, bytes]:
-    reported = [name for name in rows.columns if name not in (*OF_RUN, *COLUMNS)]
     return {
         f"{name}_{schedule}": learning_curves(group, references, suite["seeds"], colours, value)
         for schedule, group in rows.groupby("schedule")
-        for name, value in [("learning_curves", RETURN), *((name, name) for name in reported)]
+        for name, value in [(_CURVES, RETURN), *((name, name) for name in _reported(rows))]
         if group[value].notna().any()
     }
 
@@ -140,7 +166,7 @@ def _recoveries(
     if changes.empty or ages.empty:
         return {}
     return {
-        f"recovery_{schedule}": recovery_curves(
+        f"{_RECOVERY}_{schedule}": recovery_curves(
             group, changes[changes["schedule"] == schedule], references, colours
         )
         for schedule, group in ages.groupby("schedule")
@@ -157,11 +183,11 @@ def _summaries(
     groups = scores_by_group(rows, references)
     found: dict[str, bytes | None] = {}
     for schedule, group in online.groupby("schedule"):
-        found[f"scores_{schedule}"] = score_map(group)
+        found[f"{_SCORES}_{schedule}"] = score_map(group)
         strata = {
             agent: scores
             for (agent, *others), scores in groups.items()
             if others == [schedule, ONLINE, TEST]
         }
-        found[f"performance_profiles_{schedule}"] = performance_profiles(strata, colours)
+        found[f"{_PROFILES}_{schedule}"] = performance_profiles(strata, colours)
     return found

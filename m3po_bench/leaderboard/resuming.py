@@ -28,13 +28,16 @@ class RunCheckpoint:
         folder: The run's.
         spec: What is run.
         every: Env steps between two.
+
+    Attributes:
+        made_by: Configuration, seed, commit and versions at the start, which may change meanwhile.
     """
 
     def __init__(self, folder: Path, spec: RunSpec, every: int = CHECKPOINT_EVERY) -> None:
         self._path, self._note = folder / CHECKPOINT, folder / CHECKPOINT_NOTE
         self._every, self._last = every, 0
         self._end = spec.budget.steps
-        self._made_by = {
+        self.made_by: dict[str, Any] = {
             "config_hash": spec.config_hash,
             "seed": spec.seed,
             "commit": provenance.commit(),
@@ -75,7 +78,7 @@ class RunCheckpoint:
         due = step - self._last >= self._every and step < self._end
         if due and _can_resume(model) and all(dones):
             self._last = step
-            write_atomically(self._note, json.dumps({**note(), "made_by": self._made_by}))
+            write_atomically(self._note, json.dumps({**note(), "made_by": self.made_by}))
             model.checkpoint_due = self._path
 
     def clear(self) -> None:
@@ -88,10 +91,10 @@ class RunCheckpoint:
             note = read_json(self._note)
         except ValueError:
             return None
-        changed = str(self._made_by["commit"]).endswith("+")  # since when, nobody can tell
+        changed = str(self.made_by["commit"]).endswith("+")  # since when, nobody can tell
         if not isinstance(note, dict) or changed or not self._path.is_file():
             return None
-        return note if note.get("made_by") == self._made_by else None
+        return note if note.get("made_by") == self.made_by else None
 
 
 def _can_resume(model: Any) -> bool:

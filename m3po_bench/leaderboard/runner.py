@@ -104,9 +104,12 @@ class Run:
             self._play(model, budget.steps, *further, budget.final_episodes)
         diagnostics = model.diagnostics(episodes) if hasattr(model, "diagnostics") else {}
         train_env.close()
+        record = self._record(model, training, diagnostics)
+        if any(episode.n_changes for episode in episodes):
+            self._digest(episodes)
         if hasattr(model, "save"):
             self.store.keep_model(spec, model.save)
-        self.store.finish(spec, self._record(model, training, diagnostics))
+        self.store.finish(spec, record)
         self._checkpoint.clear()
 
     def _begin(self, train_env: gym.Env[Any, Any]) -> Any:
@@ -195,6 +198,15 @@ class Run:
         self.store.add_rows(self.spec, ((step, *row[:-1], *row.reported) for row in rows))
         return episodes
 
+    def _digest(self, episodes: list[Episode]) -> None:
+        """Keep what followed on changes, before the run's files are sealed."""
+        # Only now: pandas and SciPy take longer to import than a run of a toy.
+        from m3po_bench.leaderboard.references import load_references
+        from m3po_bench.leaderboard.traces import write_digest
+
+        known = load_references().get((self.spec.env, self.spec.schedule), {})
+        write_digest(self.store.folder(self.spec), episodes, known)
+
     def _show(self, step: int, now: bool = False) -> None:
         if now or time.monotonic() > self._reported + _PROGRESS_EVERY:
             self._reported = time.monotonic()
@@ -213,8 +225,8 @@ class Run:
             "evaluation_seconds": self._evaluation.seconds,
             "peak_memory_mb": provenance.peak_memory_mb(),
             "diagnostics": {key: float(value) for key, value in diagnostics.items()},
-            "versions": provenance.versions(),
-            "commit": provenance.commit(),
+            "versions": self._checkpoint.made_by["versions"],
+            "commit": self._checkpoint.made_by["commit"],
             "cpu": provenance.cpu_model(),
             "threads": 1,
         }

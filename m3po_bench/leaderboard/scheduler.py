@@ -121,6 +121,7 @@ def run_all(
     executor: Executor,
     display: Display,
     retries: int = 0,
+    published: Store | None = None,
 ) -> State:
     """Make every run that is not complete yet.
 
@@ -134,6 +135,7 @@ def run_all(
         executor: Who makes them.
         display: Who is told.
         retries: How often a run that failed is tried again, from its start.
+        published: Runs that are finished there, as they are wanted, are taken over.
 
     Returns:
         The final state.
@@ -141,6 +143,9 @@ def run_all(
     for entry in {store.folder(run).parent: run for run in runs}.values():  # one of all its seeds
         for folder, reason, moved in store.set_aside_misfits(entry):
             display.message(f"{folder}: {reason}; now in {moved}")
+    for run in runs:  # misfits are out of their way by now
+        if published is not None and store.adopt(run, published):
+            display.message(f"{run.run_id}: finished in {published.root}")
     todo = [run for run in runs if not store.is_finished(run)]
     state = State(longest_first(todo), skipped=len(runs) - len(todo))
     batch = _Batch(state, store, executor, display, {run.run_id: retries for run in todo})

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from m3po_bench.leaderboard.checksums import damage, sealed
-from m3po_bench.leaderboard.grid import RunSpec, Suite
+from m3po_bench.leaderboard.checksums import KEY, damage, resealed, sealed
+from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError
 from m3po_bench.leaderboard.lock import Lock, LostLockError, holder
 
 RUN = "run.json"
@@ -33,6 +33,7 @@ PROGRESS = "progress.txt"
 CHECKPOINT, CHECKPOINT_NOTE = "checkpoint.pt", "checkpoint.json"
 SUITE = "suite.json"
 LOCKS = ".locks"
+_NO_SUITE = "expected a suite's name and number of seeds; run the suite again, or remove the file"
 _NOT_RESULTS = (RUN, ERROR, LOG, PROGRESS, CHECKPOINT, CHECKPOINT_NOTE, ROWS)
 UNPUBLISHED = (MODEL, TRACE)
 """Large files, which a published folder is without."""
@@ -181,6 +182,30 @@ class Store:
         write_atomically(folder / RUN, json.dumps(full, indent=2) + "\n")
         (folder / ROWS).unlink()
 
+    def replace_tables(self, folder: Path, tables: Mapping[str, bytes]) -> None:
+        """Write what follows from a finished run's files, under its checksums if it has any.
+
+        Nothing is done where somebody makes that run anew.
+
+        Args:
+            folder: The run's.
+            tables: Contents by file name.
+        """
+        lock = Lock.acquire(self._lock_path(folder))
+        if lock is None:
+            return
+        try:
+            record, problem = _read_record(folder)
+            if record is None or problem:
+                return
+            # First without: a kill in between must not leave a table that misses its checksum.
+            _reseal(folder, record, dict.fromkeys(tables))
+            for name, content in tables.items():
+                write_atomically(folder / name, content)
+            _reseal(folder, record, tables)
+        finally:
+            lock.release()
+
     def write_suite(self, suite: Suite) -> None:
         """Remember which suite this folder belongs to, and how many seeds it asks for."""
         record = {
@@ -191,8 +216,24 @@ class Store:
         write_atomically(self.root / SUITE, json.dumps(record, indent=2) + "\n")
 
     def read_suite(self) -> dict[str, Any] | None:
-        """What ``write_suite`` wrote, or None where no suite was run."""
-        return read_json(self.root / SUITE)
+        """What ``write_suite`` wrote, or None where no suite was run.
+
+        Raises:
+            SuiteError: If something else is there.
+        """
+        path = self.root / SUITE
+        try:
+            found = read_json(path)
+        except (ValueError, RecursionError):
+            raise SuiteError(f"{path}: not JSON; {_NO_SUITE}") from None
+        if found is None:
+            return None
+        if not isinstance(found, dict):
+            raise SuiteError(f"{path}: not an object; {_NO_SUITE}")
+        for key, kind in (("name", str), ("seeds", int)):
+            if type(found.get(key)) is not kind:
+                raise SuiteError(f"{path}: {key} = {str(found.get(key))[:40]!r}; {_NO_SUITE}")
+        return found
 
     def finished(self) -> Finished:
         """Folder and ``run.json`` of every finished run that was not set aside, sorted.
@@ -289,13 +330,21 @@ def _read_record(folder: Path) -> tuple[dict[str, Any] | None, str]:
     """The ``run.json`` of a folder, None if there is none, and what is wrong with the run."""
     try:
         record = read_json(folder / RUN)
+        if record is None:
+            return None, ""
+        if not isinstance(record, dict) or "config_hash" not in record:
+            return None, f"{RUN} is not a run's record"
+        return record, damage(record, folder, RUN, optional=UNPUBLISHED)
     except ValueError:  # of JSON or of UTF-8
         return None, f"{RUN} is not JSON"
-    if record is None:
-        return None, ""
-    if not isinstance(record, dict) or "config_hash" not in record:
-        return None, f"{RUN} is not a run's record"
-    return record, damage(record, folder, RUN, optional=UNPUBLISHED)
+    except RecursionError:
+        return None, f"{RUN} is nested too deeply"
+
+
+def _reseal(folder: Path, record: Mapping[str, Any], contents: Mapping[str, bytes | None]) -> None:
+    if KEY in record:
+        full = resealed(record, contents)
+        write_atomically(folder / RUN, json.dumps(full, indent=2) + "\n")
 
 
 def _rows_until(path: Path, step: int) -> list[str]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from m3po_bench.leaderboard.grid import Budget, Suite, SuiteError, Variant, env_id
+from m3po_bench.leaderboard.grid import ALL, Budget, Suite, SuiteError, Variant, env_id
 from m3po_bench.registry import agent_names, agent_spec, unknown_name
 
 MAX_BYTES = 1_000_000
 """Of a suite's file."""
+
+_OF_THE_RUN = ("env", "seed", "policy")
+"""Arguments of every agent that are not for a variant to give: each run has its own."""
 
 
 def suite_names() -> list[str]:
@@ -87,7 +90,7 @@ def parse_suite(table: Mapping[str, Any]) -> Suite:
         budgets[name] = Budget(**{**common, **values})
     suite = Suite(
         name=table["name"],
-        envs=tuple(env_id(env) for env in _names(table, "envs")),
+        envs=_names(table, "envs", env_id),
         schedules=_names(table, "schedule"),
         agents=_names(table, "agents"),
         seeds=table["seeds"],
@@ -127,11 +130,23 @@ def _packaged_text(name: object) -> str:
 def _variant(name: str, values: Any) -> Variant:
     if not isinstance(values, dict) or "agent" not in values:
         raise SuiteError(f"[variants.{name}]: expected a table with the key agent")
+    if name in (ALL, *agent_names()):
+        meaning = "every agent" if name == ALL else "a registered agent"
+        raise SuiteError(
+            f"[variants.{name}]: {name} means {meaning}; expected a name of its own, "
+            f"such as {name}-2"
+        )
     _check_keys(f"key in [variants.{name}]", values, [f.name for f in fields(Variant)])
     if not isinstance(values["agent"], str):
         raise SuiteError(f"[variants.{name}]: agent = {values['agent']!r}: expected a name")
     agent_spec(values["agent"])
     kwargs = _table(values, "kwargs")
+    for key in _OF_THE_RUN:
+        if key in kwargs:
+            raise SuiteError(
+                f"[variants.{name}]: kwargs has {key}; expected arguments other than "
+                f"{', '.join(_OF_THE_RUN)}, which the run gives"
+            )
     try:
         json.dumps(kwargs, allow_nan=False)
     except (TypeError, ValueError):
@@ -141,14 +156,19 @@ def _variant(name: str, values: Any) -> Variant:
     return Variant(values["agent"], kwargs)
 
 
-def _names(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+def _names(
+    table: Mapping[str, Any], key: str, meant: Callable[[str], str] = str
+) -> tuple[str, ...]:
+    """What a list of names, or a single one, means; each thing once."""
     value = table[key]
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise SuiteError(f"{key} = {value!r}: expected a name or a list of names")
-    if len(set(names)) < len(names):
-        raise SuiteError(f"{key} = {value!r}: a name is there twice")
-    return tuple(names)
+    found = tuple(meant(name) for name in names)
+    for name in found:
+        if found.count(name) > 1:
+            raise SuiteError(f"{key} = {value!r}: {name} is there twice; expected each once")
+    return found
 
 
 def _table(table: Mapping[str, Any], key: str) -> dict[str, Any]:

@@ -61,12 +61,18 @@ def make_page(
             parts.append(Part(text, pd.DataFrame(entries)))
         title = f"{short_name(env)}, {schedule}, {setting}, {split}"
         sections.append(Section(title, tuple(parts)))
+    together = together.assign(complete=together["n_seeds"] >= suite["seeds"])
     for names, group in together.groupby(["schedule", "setting", "split"], sort=False):
         entries = [_entry_over_envs(row) for row in _records(group)]
         over = Part(_OVER_ENVS, pd.DataFrame(entries))
         sections.append(Section(f"All envs, {', '.join(map(str, names))}", (over,)))
     text = f"Protocol {PROTOCOL}. {_how_to_read(table)}"
     return Page(f"Leaderboard: {suite['name']}", text, tuple(sections))
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    """An agent, marked where it has fewer seeds than the suite asks for."""
+    return f"{row['agent']}{'' if row['complete'] else UNFINISHED}"
 
 
 _TRIALS = (
@@ -76,7 +82,9 @@ _TRIALS = (
 
 
 def _shots(trials: pd.DataFrame) -> pd.DataFrame:
-    returns = trials.pivot_table("return_mean", "agent", "setting")
+    complete = trials.groupby("agent")["complete"].transform("all")
+    agents = [_named(row) for row in _records(trials.assign(complete=complete))]
+    returns = trials.assign(agent=agents).pivot_table("return_mean", "agent", "setting")
     best_first = returns.sort_values(str(returns.columns[-1]), ascending=False)
     return best_first.map(lambda value: f"{value:.1f}").rename_axis("Agent").reset_index()
 
@@ -93,7 +101,7 @@ def _elsewhere(row: Mapping[str, Any], group: pd.DataFrame) -> dict[str, str]:
 
     gap = group[group["agent"] == row["agent"]]["schedule_gap"]
     return {
-        "Agent": str(row["agent"]),
+        "Agent": _named(row),
         "Return": f"{row['return_mean']:.1f}",
         "Score": shown(row["score"]),
         "Gap": shown(float(gap.iloc[0])),
@@ -112,7 +120,7 @@ def _after_changes(row: Mapping[str, Any]) -> dict[str, str]:
         return "" if pd.isna(row[name]) else format(row[name], form)
 
     return {
-        "Agent": str(row["agent"]),
+        "Agent": _named(row),
         "Changes": shown("changes", ".0f"),
         "Drop": shown("drop", ".2f"),
         "Regret": shown("regret", ".1f"),
@@ -131,7 +139,7 @@ _OVER_ENVS = (
 def _entry_over_envs(row: Mapping[str, Any]) -> dict[str, str]:
     few = row["n_seeds"] < INTERVAL_SEEDS
     return {
-        "Agent": str(row["agent"]),
+        "Agent": _named(row),
         "Envs": str(row["n_envs"]),
         "Seeds": str(row["n_seeds"]),
         "IQM": f"{row['iqm']:.2f}" + ("" if few else f" {_span(row, 'iqm', '.2f')}"),
@@ -184,7 +192,7 @@ def _entry(
     span = seeds if row["n_seeds"] < INTERVAL_SEEDS else _span(row, "return", ".1f")
     known = not pd.isna(row["score"])
     return {
-        "Agent": str(row["agent"]) + ("" if row["complete"] else UNFINISHED),
+        "Agent": _named(row),
         "Env steps": f"{config['steps']:,}",
         "Seeds": f"{row['n_seeds']} of {max(seeds_asked, row['n_seeds'])}",
         "Return": f"{row['return_mean']:.1f}",

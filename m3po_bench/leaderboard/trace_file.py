@@ -1,4 +1,4 @@
-"""The per-step trace that a run leaves; a room of its own, because runs do without pandas."""
+"""The per-step trace that a run leaves; a room of its own, because short runs do without pandas."""
 
 from __future__ import annotations
 

@@ -1,12 +1,17 @@
 """What a run's final checkpoint earned step by step, and what is kept of it after each change.
 
-The runner writes ``trace.parquet`` (``trace_file``); it is large, and not published. A report turns
-it into two small tables beside it, ``CHANGES`` and ``BY_AGE``, which are.
+The runner writes ``trace.parquet`` (``trace_file``); it is large, and not published. What follows
+from it is kept beside it in two small tables, ``CHANGES`` and ``BY_AGE``, which are.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
+import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3po_bench.leaderboard.evaluation import Episode
+from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.metrics import (
     WINDOW,
     adaptation_regret,
@@ -25,8 +31,10 @@ from m3po_bench.leaderboard.metrics import (
 from m3po_bench.leaderboard.store import (
     BY_AGE,
     CHANGES,
+    OF_RUN,
     TRACE,
     Finished,
+    Store,
     compressed,
     write_atomically,
 )
@@ -44,6 +52,12 @@ CHANGE_COLUMNS = (
 ``regret``, ``recovery``, ``recovered`` and ``savings`` (where the task had been there before the
 last change): see ``metrics``; empty where the package ships no references.
 """
+
+AGE_COLUMNS = ("age", "changes", "reward")
+"""One row a number of steps since a change: how many changes lived to see it, mean reward."""
+
+_COLUMNS = {CHANGES: CHANGE_COLUMNS, BY_AGE: AGE_COLUMNS}
+_MAY_BE_EMPTY = ("regret", "recovery", "recovered", "savings")
 
 MAX_AGE = 60
 """Steps since a change up to which mean rewards are kept."""
@@ -63,7 +77,7 @@ def by_age(trace: pd.DataFrame) -> pd.DataFrame:
     """Mean reward by the time since a change, over all changes of a trace.
 
     Returns:
-        age, changes (that lived to see it), reward; no rows where nothing changes.
+        ``AGE_COLUMNS``; no rows where nothing changes.
     """
     after = _after_changes(trace)
     ages = after[after["steps_since_change"] < MAX_AGE].groupby("steps_since_change")["reward"]
@@ -112,21 +126,80 @@ def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.D
     return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
 
 
-def digest_traces(finished: Finished, references: References) -> None:
-    """Write ``CHANGES`` and ``BY_AGE`` beside every trace of finished runs.
+def digest(trace: pd.DataFrame, references: Mapping[str, Reference]) -> dict[str, bytes]:
+    """``CHANGES`` and ``BY_AGE`` of a trace, as their files hold them; none without rows.
 
     Args:
-        finished: From ``Store.finished``.
+        trace: From ``trace_of``.
+        references: By role, of the trace's env and schedule.
+    """
+    tables = {CHANGES: changes_of(trace, references), BY_AGE: by_age(trace)}
+    return {
+        name: compressed(
+            table.to_csv(index=False, float_format="%.5g", lineterminator="\n").encode()
+        )
+        for name, table in tables.items()
+        if len(table)
+    }
+
+
+def write_digest(
+    folder: Path, episodes: Sequence[Episode], references: Mapping[str, Reference]
+) -> None:
+    """Write ``CHANGES`` and ``BY_AGE`` into the folder of a run that is being made.
+
+    Args:
+        folder: The run's.
+        episodes: Of its final checkpoint.
+        references: By role, of its env and schedule.
+    """
+    for name, content in digest(trace_of(episodes), references).items():
+        write_atomically(folder / name, content)
+
+
+def digest_traces(store: Store, finished: Finished, references: References) -> None:
+    """Write ``CHANGES`` and ``BY_AGE`` anew beside traces that they do not follow from.
+
+    That is where references have changed since, or an earlier version made the run.
+
+    Args:
+        store: The results folder.
+        finished: From ``store.finished``.
         references: By env and schedule.
     """
     for folder, record in finished:
         if not (folder / TRACE).is_file():
             continue
-        trace = pd.read_parquet(folder / TRACE)
         known = references.get((record["env"], record["schedule"]), {})
-        for name, table in ((CHANGES, changes_of(trace, known)), (BY_AGE, by_age(trace))):
-            text = table.to_csv(index=False, float_format="%.5g", lineterminator="\n")
-            write_atomically(folder / name, compressed(text.encode()))
+        tables = digest(pd.read_parquet(folder / TRACE), known)
+        kept = {name: path.read_bytes() for name in tables if (path := folder / name).is_file()}
+        if kept != tables:
+            store.replace_tables(folder, tables)
+
+
+def parse_table(name: str, text: str) -> pd.DataFrame:
+    """What a file of ``digest`` holds.
+
+    Args:
+        name: ``CHANGES`` or ``BY_AGE``.
+        text: Uncompressed.
+
+    Raises:
+        ValueError: If it has other columns, or something else than finite numbers where they must
+            be; the message is one line.
+    """
+    columns, fits = _COLUMNS[name], False
+    with contextlib.suppress(ValueError, OverflowError):
+        table = pd.read_csv(io.StringIO(text))
+        numbers = table.astype(float)
+        needed = numbers.drop(columns=list(_MAY_BE_EMPTY), errors="ignore")
+        # Where a row has more cells than there are columns, pandas makes an index of the first.
+        fits = tuple(table.columns) == columns and isinstance(table.index, pd.RangeIndex)
+        fits = fits and bool(np.isfinite(needed).all(axis=None))
+        fits = fits and not np.isinf(numbers).any(axis=None)
+    if not fits:
+        raise ValueError(f"expected the columns {','.join(columns)}, of finite numbers")
+    return table
 
 
 def load_table(finished: Finished, name: str) -> pd.DataFrame:
@@ -138,12 +211,20 @@ def load_table(finished: Finished, name: str) -> pd.DataFrame:
 
     Returns:
         A long table: agent, env, schedule, seed, then the file's columns; empty without any.
+
+    Raises:
+        SuiteError: If a file is not what ``digest`` writes.
     """
     tables = []
     for folder, record in finished:
-        if (folder / name).is_file():
-            table = pd.read_csv(folder / name)
-            for position, column in enumerate(("agent", "env", "schedule", "seed")):
+        path = folder / name
+        if path.is_file():
+            try:
+                table = parse_table(name, gzip.decompress(path.read_bytes()).decode())
+            except (OSError, EOFError, zlib.error, ValueError) as error:
+                reason = f"{path}: {error}; run the suite again, or remove the file"
+                raise SuiteError(reason) from None
+            for position, column in enumerate(OF_RUN):
                 table.insert(position, column, record[column])
             tables.append(table)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -23,7 +23,17 @@ from m3po_bench.leaderboard.checksums import damage
 from m3po_bench.leaderboard.grid import PROTOCOL, config_hash
 from m3po_bench.leaderboard.references import load_references
 from m3po_bench.leaderboard.settings import ONLINE, PLAYED, SHOTS, TEST
-from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, MODEL, RUN, UNPUBLISHED, is_header
+from m3po_bench.leaderboard.store import (
+    BY_AGE,
+    CHANGES,
+    COLUMNS,
+    EVALUATION,
+    MODEL,
+    RUN,
+    UNPUBLISHED,
+    is_header,
+)
+from m3po_bench.leaderboard.traces import parse_table
 from m3po_bench.registry import short_name
 
 MAX_BYTES = 50_000_000
@@ -53,11 +63,12 @@ def verify(root: Path) -> tuple[int, list[str]]:
     Returns:
         Number of finished runs, and one line for each problem; none if all is well.
     """
-    problems = [f"{path}: a link; links are not followed" for path in _links(root)]
+    links = {path for path in root.rglob("*") if path.is_symlink()}
+    problems = [f"{path}: a link; links are not followed" for path in sorted(links)]
     runs = 0
     hashes: dict[str, str] = {}
     for path in sorted(root.glob(f"*/*/*/{RUN}")):
-        if path.is_symlink() or any(parent.is_symlink() for parent in path.parents):
+        if links & {path, *path.parents} or path.parent.suffix:  # the latter was set aside
             continue
         runs += 1
         name = path.parent.relative_to(root).as_posix()
@@ -68,18 +79,17 @@ def verify(root: Path) -> tuple[int, list[str]]:
                 problems.append(f"{name}: {changed}")
             rows = _read_rows(path.with_name(EVALUATION))
             problems += [f"{name}: {text}" for text in _row_problems(record, rows)]
+            _check_tables(path.parent)
             entry = name.rpartition("/")[0]
             if hashes.setdefault(entry, record["config_hash"]) != record["config_hash"]:
                 problems.append(f"{name}: configured unlike other seeds of {entry}")
         except RefusedError as error:
             problems.append(f"{name}: {error}")
+        except RecursionError:
+            problems.append(f"{name}: {RUN}: nested too deeply")
     if runs == 0:
         problems.append(f"{root}: no finished run (AGENT folders with seedN/{RUN})")
     return runs, problems
-
-
-def _links(root: Path) -> list[Path]:
-    return sorted(path for path in root.rglob("*") if path.is_symlink())
 
 
 def _read(path: Path) -> str:
@@ -105,9 +115,8 @@ def _read_record(path: Path) -> dict[str, Any]:
 
     try:
         record = json.loads(_read(path), parse_constant=not_a_number)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise RefusedError(f"{RUN}: {reason[:100]}") from None
+    except ValueError as error:
+        raise RefusedError(f"{RUN}: {str(error)[:100]}") from None
     if not isinstance(record, dict):
         raise RefusedError(f"{RUN}: expected an object")
     for key, kind in _RECORD.items():
@@ -138,6 +147,10 @@ def _record_problems(record: Mapping[str, Any], name: str) -> Iterator[str]:
     for key in ("agent", "env"):
         if config.get(key) != record[key]:
             yield f"config is for {key} {_shown(config.get(key))}"
+    env_kwargs = config.get("env_kwargs")
+    schedule = env_kwargs.get("schedule") if isinstance(env_kwargs, dict) else None
+    if schedule != record["schedule"]:
+        yield f"config is for schedule {_shown(schedule)}"
     if record["env_steps"] < config["steps"]:
         yield f"{record['env_steps']:,} env steps of {config['steps']:,}"
     seconds = record["training_seconds"].get("cpu")
@@ -165,6 +178,16 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not rows:
         raise RefusedError(f"{EVALUATION}: no rows")
     return rows
+
+
+def _check_tables(run: Path) -> None:
+    """Refuse tables beside the rows that are not what they should be: not all are sealed."""
+    for name in (CHANGES, BY_AGE):
+        if (run / name).exists():
+            try:
+                parse_table(name, _read(run / name))
+            except ValueError as error:
+                raise RefusedError(f"{name}: {error}") from None
 
 
 def _row_problems(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -227,14 +250,14 @@ def _plausibility(record: Mapping[str, Any], returns: list[float]) -> Iterator[s
 
 def _test_split(env_id: str) -> tuple[int, int] | None:
     """Number of test episodes and the time limit; None if there is no such meta-env."""
-    if env_id not in gym.registry:
+    if env_id not in gym.registry:  # gym.make would import a module named in an id
         return None
     try:
         env = gym.make(env_id, split="test", disable_env_checker=True)
-    except TypeError:  # an env without splits
+        found = len(env.get_wrapper_attr("episodes")), int(env.get_wrapper_attr("horizon"))
+        env.close()
+    except Exception:  # whatever an env without splits, or one that is not installed, raises
         return None
-    found = len(env.get_wrapper_attr("episodes")), int(env.get_wrapper_attr("horizon"))
-    env.close()
     return found
 
 

@@ -55,17 +55,27 @@ def test_recovery_needs_a_scale() -> None:
 
 def test_survival_is_kaplan_and_meiers() -> None:
     # At 2 one of four recovers; one leaves unseen at 3; at 5 one of the last two recovers.
-    watched = [Recovery(2, True), Recovery(3, False), Recovery(5, True), Recovery(9, False)]
+    # Segments of 8 and 14 steps: from their last 4 on it takes longer than they have to tell.
+    watched = [Recovery(2, True), Recovery(8, False), Recovery(5, True), Recovery(14, False)]
     expected = [1.0, 1.0, 0.75, 0.75, 0.75, 0.375, 0.375]
     assert survival(watched, range(7)).tolist() == pytest.approx(expected)
     assert restricted_mean(watched, 7) == pytest.approx(sum(expected))
     assert median_time(watched, 5) == 5.0
     assert median_time(watched, 4) == np.inf
     assert median_time(watched[:2], 9) == 2.0  # exactly half
-    assert median_time(watched[1:2], 9) == np.inf
-    never = [Recovery(4, False)] * 3
+    never = [Recovery(9, False)] * 3
     assert survival(never, [0, 10]).tolist() == [1.0, 1.0]
     assert restricted_mean(never, 20) == 20.0
+    assert median_time(never, 9) == np.inf
+
+
+def test_who_recovers_at_once_has_recovered_whenever_the_next_change_comes() -> None:
+    """Segments that are too short to tell say nothing."""
+    found = [recovery([1.0] * n, 0.0, 1.0) for n in range(1, 20)]
+    assert [r.observed for r in found] == [False] * 4 + [True] * 15
+    assert survival(found, range(3)).tolist() == [0.0, 0.0, 0.0]
+    assert np.isnan(survival(found[:4], range(3))).all()
+    assert np.isnan(median_time(found[:4], 9))
 
 
 def test_the_drop_is_from_before_to_the_worst_window() -> None:

@@ -37,7 +37,7 @@ def test_a_published_table_is_made_again_byte_for_byte(suite: str, tmp_path: Pat
     copy = tmp_path / suite
     shutil.copytree(RESULTS / suite, copy)
     write_report(Store(copy))
-    for name in ("leaderboard.md", "leaderboard.csv", "runs.csv"):
+    for name in ("leaderboard.md", "leaderboard.csv", "pairs.csv", "runs.csv"):
         assert (copy / name).read_bytes() == (RESULTS / suite / name).read_bytes(), name
 
 
@@ -166,11 +166,14 @@ def test_more_episodes_in_a_task_help_as_is_said(agent: str, episodes: int, seed
     assert shots[0] < shots[episodes]
 
 
-def _curves(folder: Path, agent: str, column: str = "return") -> list[Any]:
-    """Mean test return by env step, or another column's mean, of each seed."""
+def _curves(folder: Path, agent: str, column: str = "return", first: int = 40) -> list[Any]:
+    """Mean test return by env step, or another column's mean, of each seed.
+
+    Over the ``first`` episodes, of those that were played: ten until the last checkpoint.
+    """
     runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
     online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
-    return [rows.groupby("step")[column].mean() for rows in online]
+    return [rows[rows["episode"] < first].groupby("step")[column].mean() for rows in online]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +212,22 @@ def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
     assert f"| up to 25 steps, by trust | {' | '.join(cells)} |" in page
 
 
+def test_the_theory_page_has_the_gaps_of_imagined_returns() -> None:
+    def listed(env: str, name: str, form: str) -> str:
+        found = _diagnosed(RESULTS / "quick" / f"{env}-hazard", "M3PO", f"gap/{name}")
+        first, second, third = (format(x, form).replace("-", "\N{MINUS SIGN}") for x in found)
+        return f"{first}, {second} and {third}"
+
+    page = _prose(RESULTS.parent / "docs" / "theory.md")
+    env = "PointFwdBwd"
+    real, k1, k5, full = (listed(env, name, ".1f") for name in ("return", "k1", "k5", "full"))
+    said = f"return was {real} on `{env}`; imagined returns were off by {k1} at k = 1, by {k5} at"
+    assert f"{said} k = 5, and by {full} in full rollouts." in page
+    env, k1 = "PendulumRandomParams", listed("PendulumRandomParams", "k1", ".1f")
+    real, full = (listed(env, name, ".0f") for name in ("return", "full"))
+    assert f"On `{env}`: {real}, off by {k1} at k = 1, and by {full} in full rollouts." in page
+
+
 def test_the_pages_have_the_median_recoveries() -> None:
     def median(folder: Path) -> int:
         changes = pd.read_csv(folder / CHANGES)
@@ -238,14 +257,18 @@ def _check_table(
     column: str = "return",
     form: str = ".0f",
 ) -> None:
-    """The page has a table of every seed's curve, an agent a row."""
+    """The page has a table of every seed's curve, an agent a row, and in all episodes at last."""
     rows = []
     for agent in agents:
-        curves = _curves(RESULTS / f"{place}-hazard", agent, column)
-        cells = [", ".join(format(seed[step], form) for seed in curves) for step in steps]
+        folder = RESULTS / f"{place}-hazard"
+        curves = _curves(folder, agent, column, first=10)
+        means = [[seed[step] for seed in curves] for step in steps]
+        means.append([seed[steps[-1]] for seed in _curves(folder, agent, column)])
+        cells = (", ".join(format(value, form) for value in seeds) for seeds in means)
         rows.append(f"| {agent} | {' | '.join(cells)} |")
-    head = "|---" * (1 + len(steps)) + "|"
-    assert "\n".join([head, *rows, ""]) in PUBLISHED.read_text(encoding="utf-8")
+    shown = (*(f"{step:,}" for step in steps), f"{steps[-1]:,}, all 40")
+    head = [f"| env steps | {' | '.join(shown)} |", "|---" * (1 + len(shown)) + "|"]
+    assert "\n".join([*head, *rows, ""]) in PUBLISHED.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

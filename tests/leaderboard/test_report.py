@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,6 +40,8 @@ from m3po_bench.leaderboard.references import (
 )
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.store import (
+    BY_AGE,
+    CHANGES,
     COLUMNS,
     EVALUATION,
     ROWS,
@@ -138,11 +141,12 @@ def test_report_writes_table_and_figure(store: Store, references: References) ->
     assert names == [
         *(f"leaderboard.{kind}" for kind in ("md", "csv", "tex", "html")),
         "runs.csv",
+        "pairs.csv",
         "figures/learning_curves_hazard.png",
         "figures/scores_hazard.png",
     ]
     assert all(path.exists() for path in report.paths)
-    for path in report.paths[5:]:
+    for path in report.paths[6:]:
         assert path.read_bytes().startswith(PNG)
     csv = pd.read_csv(report.paths[1])
     assert list(csv["agent"]) == ["ToyTold", "Toy"]
@@ -305,7 +309,17 @@ def test_scores_of_several_envs_are_taken_together(
     assert table["iqm_low"].isna().all()
     report = write_report(store, both)
     assert "## All envs, hazard, online, test" in report.markdown
-    assert (store.root / "over_envs.csv").is_file()
+    several = ("over_envs.csv", "figures/performance_profiles_hazard.png")
+    assert all((store.root / name).is_file() for name in several)
+    # Another report, of one env alone, leaves nothing of this one but what is not a report's.
+    shutil.rmtree(store.root / "Other-hazard")
+    shutil.copy(store.root / several[1], store.root / "figures" / "scores_static.png")
+    others = ("figures/mine.png", "figures/notes.txt", "figures/scores_hazard.pdf", "runs_2.csv")
+    for name in others:
+        (store.root / name).touch()
+    kept = {path.relative_to(store.root).as_posix() for path in write_report(store, both).paths}
+    found = {path.relative_to(store.root).as_posix() for path in store.root.rglob("*.*")}
+    assert {name for name in found if "/seed" not in name} == kept | {*others, "suite.json"}
 
 
 def test_curves_compare_agents_on_the_episodes_that_all_have_played() -> None:
@@ -338,3 +352,18 @@ def test_rows_that_no_run_writes_are_never_read_as_another_runs(
     path.unlink()
     with pytest.raises(SuiteError, match=r"without evaluation.csv.gz; run the suite again"):
         load_rows(store.finished())
+
+
+@pytest.mark.parametrize("name", [CHANGES, BY_AGE])
+@pytest.mark.parametrize(
+    "content", [b"garbage", compressed(b"\xff"), compressed(b"a,b\n1,2\n"), compressed(b"x")[:-5]]
+)
+def test_tables_without_checksums_that_no_run_writes_are_said_in_one_line(
+    store: Store, suite: Suite, name: str, content: bytes
+) -> None:
+    path = store.folder(suite.runs()[0]) / name
+    path.write_bytes(content)
+    with pytest.raises(SuiteError, match="run the suite again, or remove the file") as caught:
+        write_report(store, {})
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)

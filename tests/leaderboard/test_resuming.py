@@ -16,6 +16,7 @@ from m3po_bench.leaderboard.store import (
     CHECKPOINT,
     CHECKPOINT_NOTE,
     EVALUATION,
+    ROWS,
     RUN,
     Store,
     read_json,
@@ -136,7 +137,8 @@ def test_an_agent_that_cannot_be_resumed_starts_anew(spec: RunSpec, tmp_path: Pa
 
 def test_rows_cut_short_by_a_kill_are_dropped(spec: RunSpec, tmp_path: Path) -> None:
     rows, _ = make(spec, tmp_path / "undisturbed")
-    path = interrupt(spec, tmp_path / "struck", 45) / EVALUATION
+    path = interrupt(spec, tmp_path / "struck", 45) / ROWS
+    assert path.read_text().endswith("\n")
     with path.open("a") as file:
         file.write("4")  # of 45, which is before the checkpoint if taken for a whole
     assert make(spec, tmp_path / "struck")[0] == rows

@@ -8,13 +8,25 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from m3po_bench.leaderboard import provenance
 from m3po_bench.leaderboard.aggregate import load_rows
-from m3po_bench.leaderboard.grid import RunSpec, Variant
+from m3po_bench.leaderboard.checksums import KEY
+from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant
 from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, Store, read_json
+from m3po_bench.leaderboard.store import (
+    BY_AGE,
+    CHANGES,
+    EVALUATION,
+    MODEL,
+    RUN,
+    TRACE,
+    Store,
+    read_json,
+)
 from m3po_bench.leaderboard.suite_files import parse_suite
+from m3po_bench.leaderboard.traces import load_table
 
 
 @pytest.fixture
@@ -79,6 +91,52 @@ def test_record_says_where_the_result_comes_from(spec: RunSpec, tmp_path: Path) 
     assert record["peak_memory_mb"] > 10
     assert record["diagnostics"] == {"episodes_seen": 6.0}
     assert record["cpu"]
+
+
+def test_record_has_the_commit_and_the_versions_of_its_start(
+    spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def commit() -> str:
+        asked.append("commit")
+        return f"commit {len(asked)}"
+
+    monkeypatch.setattr(provenance, "commit", commit)
+    run, usual = Run(spec, Store(tmp_path)), Run._learn
+
+    def learn(self: Run, model: Any, log: Any) -> dict[str, float]:
+        monkeypatch.setattr(provenance, "versions", lambda: {"torch": "of another day"})
+        return usual(self, model, log)
+
+    monkeypatch.setattr(Run, "_learn", learn)
+    run.execute()
+    record = read_json(Store(tmp_path).folder(spec) / RUN)
+    assert record is not None
+    assert (record["commit"], asked) == ("commit 1", ["commit"])
+    assert record["versions"]["torch"] != "of another day"
+
+
+def test_what_follows_on_changes_is_sealed_and_a_report_leaves_it(tmp_path: Path) -> None:
+    budget = Budget(steps=100, preset="tiny", checkpoints=1, eval_episodes=1)
+    spec = RunSpec("M3PO/PointFwdBwd-v0", "hazard", "Random", Variant("Random"), budget, 0)
+    _, record = _execute(spec, tmp_path)
+    store = Store(tmp_path)
+    assert set(record[KEY]) == {RUN, EVALUATION, MODEL, TRACE, CHANGES, BY_AGE}
+    files = {path: path.read_bytes() for path in store.folder(spec).iterdir()}
+    changes = load_table(store.finished(), CHANGES)
+    assert len(changes) > 0
+    assert changes["recovery"].notna().all()  # by the references that the package ships
+    write_report(store)
+    assert {path: path.read_bytes() for path in store.folder(spec).iterdir()} == files
+    write_report(store, {})  # which has other ones
+    assert load_table(store.finished(), CHANGES)["recovery"].isna().all()
+    write_report(store)
+    assert store.damaged() == []
+    for name in (CHANGES, BY_AGE):
+        assert (store.folder(spec) / name).read_bytes() == files[store.folder(spec) / name]
+    (store.folder(spec) / CHANGES).write_bytes(files[store.folder(spec) / BY_AGE])
+    assert store.damaged() == [(store.folder(spec), f"{CHANGES} is not as it was written")]
 
 
 def test_evaluation_time_is_not_training_time(spec: RunSpec, tmp_path: Path, toys: Any) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.scheduler import State, longest_first
-from m3po_bench.leaderboard.store import ERROR, RUN
+from m3po_bench.leaderboard.scheduler import State, longest_first, run_all
+from m3po_bench.leaderboard.store import ERROR, RUN, Store
 from m3po_bench.leaderboard.suite_files import load_suite, parse_suite
 
 
@@ -74,11 +76,17 @@ def test_killed_worker_hurts_nobody_else(
 
 def test_failing_agent_leaves_its_error(command_line: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    status, _, stderr = command_line.run(out, "--agents", "ToyFails,Toy", "--seeds", "1")
+    status, stdout, stderr = command_line.run(out, "--agents", "ToyFails,Toy", "--seeds", "1")
     assert status == 1
     assert "ArithmeticError: the toy broke" in stderr
     assert "Traceback" in (out / "Line-hazard/ToyFails/seed0" / ERROR).read_text()
     assert "Toy," in (out / "leaderboard.csv").read_text()
+    assert "| Toy * " in stdout  # the suite's file asks for two
+    assert "1 of 2" in stdout
+    status, stdout, _ = command_line.run(tmp_path / "none", "--agents", "ToyFails", "--json")
+    said = json.loads(stdout)
+    assert (status, said["leaderboard"], said["files"]) == (1, [], [])
+    assert {reason.partition(":")[0] for reason in said["failed"].values()} == {"ArithmeticError"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -118,6 +126,24 @@ def test_other_configuration_is_set_aside_with_a_message(
     assert status == 0
     assert "another configuration; now in" in stderr
     assert len(list(out.glob("Line-hazard/Toy/seed0*"))) == 2
+
+
+def test_what_is_published_is_taken_over_once_misfits_are_aside(
+    suite_file: Path, tmp_path: Path
+) -> None:
+    spec = load_suite(str(suite_file)).runs()[0]
+    here, published = Store(tmp_path / "here"), Store(tmp_path / "published")
+    old = replace(spec, budget=replace(spec.budget, steps=30))
+    for store, run in ((here, old), (published, spec)):
+        store.begin(run)
+        store.finish(run, {})
+    said: list[str] = []
+    display = SimpleNamespace(update=lambda state: None, message=said.append)
+    state = run_all([spec], here, SimpleNamespace(slots=1), display, published=published)
+    assert (state.skipped, state.finished, state.failures) == (1, [], [])
+    assert "another configuration; now in" in said[0]
+    assert said[1:] == [f"{spec.run_id}: finished in {published.root}"]
+    assert here.is_finished(spec)
 
 
 def test_longest_first_then_in_the_suites_order(suite_file: Path, toys: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import tomllib
 from dataclasses import replace
@@ -8,9 +9,19 @@ from typing import Any
 
 import pytest
 
-from m3po_bench.leaderboard.grid import RunSpec
+from m3po_bench.leaderboard.grid import RunSpec, SuiteError
 from m3po_bench.leaderboard.lock import LostLockError
-from m3po_bench.leaderboard.store import EVALUATION, ROWS, RUN, Store, write_atomically
+from m3po_bench.leaderboard.store import (
+    BY_AGE,
+    CHANGES,
+    EVALUATION,
+    MODEL,
+    ROWS,
+    RUN,
+    SUITE,
+    Store,
+    write_atomically,
+)
 from m3po_bench.leaderboard.suite_files import parse_suite
 
 
@@ -156,3 +167,65 @@ def test_what_is_finished_elsewhere_is_taken_over(
     _finish(other, replace(spec, seed=3))
     assert not store.adopt(replace(spec, seed=3), other)  # a finished one is never overwritten
     assert store.is_finished(changed)
+
+
+@pytest.mark.parametrize("kill_at", [None, 1, 2, 3, 4])
+def test_tables_are_replaced_under_their_checksums_whenever_it_is_killed(
+    store: Store, spec: RunSpec, kill_at: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = store.begin(spec)
+    write_atomically(folder / CHANGES, b"old")
+    store.keep_model(spec, lambda path: path.write_text("model"))
+    store.finish(spec, {})
+    (folder / MODEL).unlink()  # as where it was published
+    tables, written = {CHANGES: b"new", BY_AGE: b"more"}, []
+
+    def write(path: Path, content: str | bytes) -> None:
+        written.append(path.name)
+        if len(written) == kill_at:
+            raise KeyboardInterrupt
+        write_atomically(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("m3po_bench.leaderboard.store.write_atomically", write)
+        with contextlib.suppress(KeyboardInterrupt):
+            store.replace_tables(folder, tables)
+    assert store.is_finished(spec)
+    if kill_at is None:
+        assert written == [RUN, CHANGES, BY_AGE, RUN]
+        assert {name: (folder / name).read_bytes() for name in tables} == tables
+        (folder / BY_AGE).write_bytes(b"other")
+        assert store.damaged() == [(folder, f"{BY_AGE} is not as it was written")]
+
+
+def test_tables_of_a_run_that_somebody_makes_are_left(store: Store, spec: RunSpec) -> None:
+    folder = store.begin(spec)
+    store.replace_tables(folder, {CHANGES: b"new"})  # not finished
+    store.finish(spec, {})
+    lock = store.acquire(spec)
+    assert lock is not None
+    store.replace_tables(folder, {CHANGES: b"new"})
+    assert not (folder / CHANGES).exists()
+    lock.release()
+    store.replace_tables(folder, {CHANGES: b"new"})
+    assert (folder / CHANGES).exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "not an object"),
+        ('{"name": "toys"}', "seeds = 'None'"),
+        ('{"name": "toys", "seeds": true}', "seeds = 'True'"),
+        ('{"name": 3, "seeds": 1}', "name = '3'"),
+    ],
+)
+def test_what_is_no_suite_is_said_in_one_line(store: Store, content: str, said: str) -> None:
+    assert store.read_suite() is None
+    store.root.mkdir()
+    (store.root / SUITE).write_text(content)
+    with pytest.raises(SuiteError, match="run the suite again") as caught:
+        store.read_suite()
+    assert f"{SUITE}: {said}; expected" in str(caught.value)

@@ -15,7 +15,15 @@ from hypothesis import strategies as st
 
 from m3po_bench.leaderboard.checksums import KEY, sealed
 from m3po_bench.leaderboard.grid import config_hash
-from m3po_bench.leaderboard.store import EVALUATION, MODEL, RUN, compressed
+from m3po_bench.leaderboard.store import (
+    BY_AGE,
+    CHANGES,
+    EVALUATION,
+    MODEL,
+    RUN,
+    Store,
+    compressed,
+)
 from m3po_bench.leaderboard.verify import MAX_BYTES, verify
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -100,6 +108,13 @@ def test_what_an_env_reports_may_follow(folder: Path) -> None:
     assert all("not as it was written" in problem for problem in problems), problems
 
 
+def table(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda run: (run / name).write_bytes(compressed(content))
+
+
+AGES = b"age,changes,reward\n"
+
+
 def generous(run: Path) -> None:
     lines = read(run).splitlines()
     paid = [",".join([*cells[:4], "900.0", *cells[5:]]) for cells in
@@ -119,7 +134,18 @@ def generous(run: Path) -> None:
         (edited(lambda r: r.update(agent="Mine")), "config is for agent 'SAC'"),
         (edited(lambda r: r.update(env="M3PO/Nowhere-v0")), "is no meta-env known here"),
         (edited(lambda r: r.update(env="CartPole-v1")), "is no meta-env known here"),
+        (edited(lambda r: r.update(env="Ant-v2")), "is no meta-env known here"),
+        (edited(lambda r: r.update(env="phys2d/CartPole-v1")), "is no meta-env known here"),
         (edited(lambda r: r["training_seconds"].update(cpu=-1)), "training_seconds.cpu = -1"),
+        (honest(lambda c: c["env_kwargs"].update(schedule="static")), "is for schedule 'static'"),
+        (honest(lambda c: c.update(env_kwargs=[1])), "is for schedule None"),
+        (lambda run: (run / CHANGES).write_bytes(b"garbage"), "changes.csv.gz: cannot be read"),
+        (table(CHANGES, b""), "changes.csv.gz: expected the columns episode,step,length,drop"),
+        (table(BY_AGE, b"age,reward\n0,1\n"), "by_age.csv.gz: expected the columns age,changes,"),
+        (table(BY_AGE, AGES + b"0,5,x\n"), "by_age.csv.gz: expected the columns"),
+        (table(BY_AGE, AGES + b"0,5,inf\n"), "of finite numbers"),
+        (table(BY_AGE, AGES + b"0,5,\n"), "of finite numbers"),
+        (table(BY_AGE, AGES + b"1,0,5,1\n"), "by_age.csv.gz: expected the columns"),
         (honest(lambda c: c.update(checkpoints=10**9)), "config.checkpoints = 1000000000"),
         (moved, f"its run.json is that of '{NAME}'"),
         (linked, "a link; links are not followed"),
@@ -147,7 +173,7 @@ def generous(run: Path) -> None:
         (generous, "is not believed"),
     ],
 )
-def test_what_is_wrong_is_said(folder: Path, spoil: Callable[[Path], None], said: str) -> None:
+def test_what_is_wrong_is_said(folder: Path, spoil: Callable[[Path], object], said: str) -> None:
     assert verify(folder) == (2, [])
     spoil(folder / NAME)
     _, problems = verify(folder)
@@ -180,6 +206,38 @@ def test_checksums_are_held_against_the_files(
     _, problems = verify(folder)
     assert len(problems) == 1
     assert said in problems[0]
+
+
+def test_what_was_set_aside_is_not_looked_at(folder: Path) -> None:
+    run = folder / NAME
+    shutil.copytree(run, run.with_name("seed1.0123456789ab"))
+    shutil.copytree(run, run.with_name("seed1.damaged-2"))
+    assert verify(folder) == (2, [])
+
+
+def test_a_folder_behind_a_link_is_as_good_as_any(folder: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    (tmp_path / "real").mkdir()
+    (folder / "PointFwdBwd-hazard").rename(tmp_path / "real" / "PointFwdBwd-hazard")
+    link.symlink_to(tmp_path / "real")
+    assert verify(link) == (2, [])
+    (tmp_path / "real" / "Other-hazard").symlink_to(tmp_path / "real" / "PointFwdBwd-hazard")
+    runs, problems = verify(link)
+    assert (runs, len(problems)) == (2, 1)
+    assert "Other-hazard: a link; links are not followed" in problems[0]
+
+
+def test_what_is_too_deep_to_read_or_to_write_again_is_said(folder: Path) -> None:
+    shutil.rmtree(folder / NAME.replace("seed1", "seed0"))
+    path = folder / NAME / RUN
+    text = path.read_text()
+    for depth in range(880, 1000):  # between them, what can be read cannot be hashed
+        deep = "[" * depth + "]" * depth
+        path.write_text(text.replace('"config": {', f'"config": {{"deep": {deep},'))
+        assert Store(folder).damaged()
+        runs, problems = verify(folder)
+        assert runs == 1
+        assert any(said in " ".join(problems) for said in ("nested too deeply", "is not its conf"))
 
 
 def test_large_files_are_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
