@@ -211,7 +211,7 @@ class Run:
         if now or time.monotonic() > self._reported + _PROGRESS_EVERY:
             self._reported = time.monotonic()
             text = f"{step} {self._return}"
-            (self.store.folder(self.spec) / PROGRESS).write_text(text, encoding="utf-8")
+            write_atomically(self.store.folder(self.spec) / PROGRESS, text)
 
     def _record(
         self, model: Any, training: dict[str, float], diagnostics: dict[str, Any]

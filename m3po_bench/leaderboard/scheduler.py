@@ -257,7 +257,7 @@ def _progress(path: Path) -> tuple[int, float]:
     try:
         step, value = path.read_text(encoding="utf-8").split()
         return int(step), float(value)
-    except (OSError, ValueError):  # not there yet, or just being written
+    except (OSError, ValueError):  # not there yet
         return 0, math.nan
 
 

@@ -35,7 +35,8 @@ def gap_table(measures: pd.DataFrame) -> pd.DataFrame:
         ``RUN``, ``k`` (the env's longest horizon for full rollouts), ``gap`` (imagined minus real
         discounted return), ``se`` (over episodes), ``bound_low`` and ``bound_high`` (B2
         over the horizon for predicted rewards, from the lower and the upper estimate of eps_m,
-        with no policy shift), ``largest`` (what no gap can exceed), ``trained_k``; rewards are those of the env.
+        with no policy shift), ``largest`` (what no gap can exceed), ``trained_k``; rewards are
+        those of the env.
     """
     import pandas as pd
 
