@@ -82,10 +82,7 @@ def write_report(
         raise SuiteError(f"no finished runs in {store.root}")
     digest_traces(store, finished, references)
     rows, changes = load_rows(finished), load_table(finished, CHANGES)
-    suite = store.read_suite() or {
-        "name": store.root.name,
-        "seeds": int(rows["seed"].nunique()),
-    }
+    suite = store.read_suite() or {"name": store.root.name, "seeds": int(rows["seed"].nunique())}
     configs = {
         (record["agent"], record["env"], record["schedule"]): record["config"]
         for _, record in finished
