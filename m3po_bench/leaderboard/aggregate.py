@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -65,8 +66,8 @@ def load_rows(finished: Finished) -> pd.DataFrame:
         of what the envs report, NaN for other envs.
 
     Raises:
-        SuiteError: If runs of one entry were configured differently, or rows are missing
-            or have other columns.
+        SuiteError: If runs of one entry were configured differently, or rows are missing,
+            damaged or have other columns.
     """
     texts: list[tuple[str, str]] = []
     runs: list[tuple[Any, ...]] = []
@@ -80,7 +81,10 @@ def load_rows(finished: Finished) -> pd.DataFrame:
             )
         if not (folder / EVALUATION).is_file():
             raise SuiteError(f"{folder}: finished, but without {EVALUATION}; run the suite again")
-        content = gzip.decompress((folder / EVALUATION).read_bytes()).decode()
+        try:
+            content = gzip.decompress((folder / EVALUATION).read_bytes()).decode()
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise SuiteError(f"{folder / EVALUATION}: {error}; run the suite again") from None
         header, _, text = content.partition("\n")
         if not is_header(header.split(",")) or not text.endswith("\n") or "\n\n" in text:
             raise SuiteError(f"{folder / EVALUATION}: expected rows of {','.join(COLUMNS)}")

@@ -130,6 +130,13 @@ def test_configurations_are_never_mixed(store: Store, suite: Suite) -> None:
         load_rows(store.finished())
 
 
+def test_damaged_rows_are_said(store: Store) -> None:
+    finished = store.finished()
+    (finished[0][0] / EVALUATION).write_bytes(b"no rows")  # of a run without checksums
+    with pytest.raises(SuiteError, match=r"evaluation\.csv\.gz: .*; run the suite again"):
+        load_rows(finished)
+
+
 def test_nothing_finished_is_said(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match="no finished runs"):
         write_report(Store(tmp_path))
