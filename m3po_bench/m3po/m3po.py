@@ -94,8 +94,8 @@ class M3PO(MetaAlgorithm):
             real history has one step later; the paper's know no more than the rollout itself.
         surprise_limit: Where hindsight changes the reward by more than so many deviations
             (``MetaModel.surprise``) the task changed: not learnt from. ``math.inf``: all are.
-        rollouts_per_step: Branched meta-rollouts M per env step; of full ones, so many that they
-            make M imagined transitions.
+        rollouts_per_step: Branched meta-rollouts M per env step, in whole rounds between two fits;
+            of full ones, so many that they make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
         start_recency: Above 1, rollouts branch more often off late histories than off early ones
             (``SequenceReplay.sample``); 1 is the paper's uniform choice.
@@ -233,7 +233,9 @@ class M3PO(MetaAlgorithm):
         self.replay_buffer = SequenceReplay(
             self.n_envs, model.obs_dim, model.action_dim, policy.state_dim, self.buffer_size
         )
-        n_rollouts = self.rollouts_per_step * self.model_fit_every
+        # Each fit begins anew with a round; D_model has room for all rounds until the next.
+        self._round = min(self.rollout_every, self.model_fit_every)
+        n_rollouts = self.rollouts_per_step * self._round * -(-self.model_fit_every // self._round)
         self.imagined = ImaginedReplay(Transitions, n_rollouts * int(self._length_ramp.largest))
         self.windows = ImaginedReplay(BranchedWindows, self._n_windows(n_rollouts))
         self.trainer = MetaModelTrainer(
@@ -290,10 +292,8 @@ class M3PO(MetaAlgorithm):
     def _branch_meta_rollouts(self) -> None:
         policy, replay = self.policy, self.replay_buffer
         ends = termination_of(self.env, self.termination_from_env)
-        # A fit begins anew: a longer round would be more than M, and than D_model holds.
-        steps = min(self.rollout_every, max(1, self._next_fit - self.num_timesteps))
-        n = self.rollouts_per_step * steps
-        self._next_rollouts = self.num_timesteps + steps
+        n = self.rollouts_per_step * self._round
+        self._next_rollouts = self.num_timesteps + self._round
         length = int(self._length_ramp.at(self.num_timesteps))
         if self._separate:
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
