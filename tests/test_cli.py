@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from m3po_bench.cli import main
-from m3po_bench.run_command import _cost
 
 RESULTS = Path(__file__).parents[1] / "results"
 RUN = RESULTS / "quick" / "PointFwdBwd-hazard" / "SAC" / "seed0"
@@ -246,21 +245,6 @@ def test_dry_run_lists_and_starts_nothing(
     runs = json.loads(_call(capsys, *arguments, "--json")[1])["runs"]
     assert [run["finished"] for run in runs] == [False, False]
     assert not list(empty_folder.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("core_seconds", "said"),
-    [
-        ([], "0 to make"),
-        ([None, None], "2 to make, of unknown cost"),
-        ([3600.0, 7200.0], "2 to make in about 3.0 core-hours"),
-        ([3600.0, None, None], "3 to make: 1 in about 1.0 core-hours, 2 of unknown cost"),
-    ],
-)
-def test_costs_are_summed_as_far_as_they_are_known(
-    core_seconds: list[float | None], said: str
-) -> None:
-    assert _cost(core_seconds) == said
 
 
 def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import itertools
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +20,14 @@ from m3po_bench.leaderboard.settings import (
     unseen_schedule,
 )
 from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
-from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, OF_RUN, Finished, is_header
+from m3po_bench.leaderboard.store import (
+    COLUMNS,
+    EVALUATION,
+    OF_RUN,
+    Finished,
+    decompressed,
+    is_header,
+)
 
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",
@@ -81,10 +86,7 @@ def load_rows(finished: Finished) -> pd.DataFrame:
             )
         if not (folder / EVALUATION).is_file():
             raise SuiteError(f"{folder}: finished, but without {EVALUATION}; run the suite again")
-        try:
-            content = gzip.decompress((folder / EVALUATION).read_bytes()).decode()
-        except (OSError, EOFError, zlib.error, ValueError) as error:
-            raise SuiteError(f"{folder / EVALUATION}: {error}; run the suite again") from None
+        content = decompressed(folder / EVALUATION)
         header, _, text = content.partition("\n")
         if not is_header(header.split(",")) or not text.endswith("\n") or "\n\n" in text:
             raise SuiteError(f"{folder / EVALUATION}: expected rows of {','.join(COLUMNS)}")

@@ -73,15 +73,15 @@ def _of_groups(
 
 def _curves(rows: pd.DataFrame, references: References) -> pd.DataFrame:
     # One mean over all runs: one for each of a thousand runs takes as long as all the figures.
-    common = of_common_episodes(rows).groupby([*_RUN, "step"])["return"].mean()
-    return _of_groups(common.groupby(level=_RUN), lambda curve: _curve(curve, references))
+    common = of_common_episodes(rows)
+    # All else is played at the last checkpoint only, and has no curve.
+    common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
+    curves = common.groupby([*_RUN, "step"])["return"].mean()
+    return _of_groups(curves.groupby(level=_RUN), lambda curve: _curve(curve, references))
 
 
 def _curve(curve: pd.Series, references: References) -> dict[str, float]:
     names = curve.index[0]
-    setting, split = names[ENTRY.index("setting")], names[ENTRY.index("split")]
-    if (setting, split) != (ONLINE, TEST):  # played at the last checkpoint only: no curve
-        return {}
     steps, returns = curve.index.get_level_values("step").to_numpy(), curve.to_numpy()
     found = {"curve_area": area_under_curve(steps, returns) if len(steps) > 1 else np.nan}
     known = references.get(reference_key(*names[1 : len(ENTRY)]), {})

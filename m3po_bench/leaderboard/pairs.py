@@ -11,6 +11,7 @@ import pandas as pd
 from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, interval, seed_returns
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.leaderboard.statistics import (
+    Array,
     paired_differences,
     probability_of_improvement,
     stratified_interval,
@@ -63,24 +64,26 @@ def _in_one_env(one: str, other: str, agents: Mapping[str, Returns]) -> tuple[ob
     centre = low = high = np.nan
     if len(differences):
         centre, (low, high) = float(differences.mean()), interval(differences.tolist())
-    improvement = _improvement([agents[ours]], [agents[theirs]])
+    improvement = _improvement(_strata([agents[ours]]), _strata([agents[theirs]]))
     return (ours, theirs, len(differences), centre, low, high, *improvement)
 
 
 def _over_envs(one: str, other: str, envs: list[dict[str, Returns]]) -> tuple[object, ...]:
-    found = _improvement([of[one] for of in envs], [of[other] for of in envs])
-    names = (one, other)
-    if found[0] < 0.5:
-        names = (other, one)
-        found = _improvement([of[other] for of in envs], [of[one] for of in envs])
+    strata = {name: _strata([of[name] for of in envs]) for name in (one, other)}
+    ahead = probability_of_improvement(strata[one], strata[other]) >= 0.5
+    ours, theirs = (one, other) if ahead else (other, one)
     n_seeds = min(len(of[one].keys() & of[other].keys()) for of in envs)
-    return (*names, n_seeds, np.nan, np.nan, np.nan, *found)
+    found = _improvement(strata[ours], strata[theirs])
+    return (ours, theirs, n_seeds, np.nan, np.nan, np.nan, *found)
 
 
-def _improvement(ours: list[Returns], theirs: list[Returns]) -> tuple[float, float, float]:
+def _strata(returns: list[Returns]) -> list[Array]:
+    return [np.array(list(of.values())) for of in returns]
+
+
+def _improvement(ours: list[Array], theirs: list[Array]) -> tuple[float, float, float]:
     """P(improvement) with its interval; none where an env has few seeds."""
-    strata = [[np.array(list(of.values())) for of in side] for side in (ours, theirs)]
-    centre, low, high = float(probability_of_improvement(*strata)), np.nan, np.nan
-    if min(len(scores) for side in strata for scores in side) >= INTERVAL_SEEDS:
-        low, high = stratified_interval(probability_of_improvement, *strata)
+    centre, low, high = float(probability_of_improvement(ours, theirs)), np.nan, np.nan
+    if min(len(scores) for scores in (*ours, *theirs)) >= INTERVAL_SEEDS:
+        low, high = stratified_interval(probability_of_improvement, ours, theirs)
     return centre, low, high

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -314,6 +315,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def compressed(data: bytes) -> bytes:
     """The data in gzip's format; equal data give equal bytes."""
     return gzip.compress(data, mtime=0)
+
+
+def decompressed(path: Path) -> str:
+    """The text of a file that ``compressed`` made.
+
+    Raises:
+        SuiteError: If it holds something else.
+    """
+    try:
+        return gzip.decompress(path.read_bytes()).decode()
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise SuiteError(f"{path}: {error}; run the suite again, or remove the file") from None
 
 
 @contextmanager

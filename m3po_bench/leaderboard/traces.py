@@ -7,9 +7,7 @@ from it is kept beside it in two small tables, ``CHANGES`` and ``BY_AGE``, which
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +34,7 @@ from m3po_bench.leaderboard.store import (
     Finished,
     Store,
     compressed,
+    decompressed,
     write_atomically,
 )
 from m3po_bench.leaderboard.trace_file import trace_columns
@@ -219,9 +218,10 @@ def load_table(finished: Finished, name: str) -> pd.DataFrame:
     for folder, record in finished:
         path = folder / name
         if path.is_file():
+            text = decompressed(path)
             try:
-                table = parse_table(name, gzip.decompress(path.read_bytes()).decode())
-            except (OSError, EOFError, zlib.error, ValueError) as error:
+                table = parse_table(name, text)
+            except ValueError as error:
                 reason = f"{path}: {error}; run the suite again, or remove the file"
                 raise SuiteError(reason) from None
             for position, column in enumerate(OF_RUN):

@@ -33,7 +33,6 @@ updated at every second of their updates, to spend less time on an update.
 from __future__ import annotations
 
 import math
-from collections import ChainMap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -331,7 +330,8 @@ class M3PO(MetaAlgorithm):
             logs = [self._update_from_windows() for _ in range(n)]
         else:
             logs = [self.soft_actor_critic.update(batch) for batch in self._policy_batches(n)]
-        self._logs = dict(ChainMap(*reversed(logs), self._logs))
+        for latest in logs:
+            self._logs |= latest
 
     def _update_from_windows(self) -> dict[str, Tensor]:
         windows = self.windows.sample(self._n_windows(self.batch_size / self._mean_length))
