@@ -337,12 +337,12 @@ def test_rollouts_of_all_lengths_compare_as_is_said() -> None:
     ends = {agent: [seed[10_000] for seed in _curves(folder, agent)] for agent in ABLATED}
     longer = [ends[agent] for agent in ("M3PO", "M3PO-k20", "M3PO-k5")]
     full, single = ends["M3PO-full"], ends["M3PO-k1"]
-    worst = [min(of[i] for of in longer if i < len(of)) for i in range(3)]
+    worst = [min(seed) for seed in zip(*longer, strict=True)]
     behind = [round(other - own) for own, other in zip(full, worst, strict=True)]
     assert f"no more than {behind[1]} and {behind[2]} at the end" in _prose(PUBLISHED)
     assert min(behind) > 0
     assert min(ends["M3PO-k5"]) > max(full)
-    assert all(own < other for own, other in zip(single, worst, strict=False))
+    assert all(own < other for own, other in zip(single, worst, strict=True))
     assert min(full) < min(single) < max(full)
     with_history = [agent for agent in ABLATED if agent != "M3PO-no-history"]
     assert max(ends["M3PO-no-history"]) < min(min(ends[agent]) for agent in with_history)
