@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
@@ -91,6 +92,17 @@ def test_a_saved_agent_predicts_the_same(name: str, tmp_path: Path) -> None:
     assert loaded.num_timesteps == 270
     if name in LEARNERS:
         assert not torch.equal(before, parameters(loaded))
+
+
+@pytest.mark.parametrize("name", agent_names())
+def test_a_policy_saved_without_its_agent_predicts_the_same(name: str, tmp_path: Path) -> None:
+    model = make(name).learn(120)
+    if isinstance(model.policy, RecurrentActorCriticPolicy):
+        pytest.skip("sb3-contrib does not save the width of an LSTM")
+    expected = rollout(model, name)
+    model.policy.save(tmp_path / "policy.pt")
+    model.policy = type(model.policy).load(tmp_path / "policy.pt")
+    np.testing.assert_array_equal(expected, rollout(model, name))
 
 
 @pytest.mark.parametrize("name", agent_names())

@@ -197,6 +197,14 @@ class RandomPolicy(BasePolicy):
         super().__init__(observation_space, action_space)
         self.draw_seed = draw_seed
 
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            "draw_seed": self.draw_seed,
+        }
+
     def forward(self, obs: torch.Tensor, deterministic: bool = False) -> torch.Tensor:
         """See ``predict``."""
         return self._predict(obs, deterministic)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -45,12 +46,21 @@ class Seen(NamedTuple):
 class HistoryPolicy(BasePolicy):
     """An SB3 policy that remembers; a subclass says what (``empty``, ``respond``).
 
+    ``save`` and ``load`` are SB3's, so a policy can be kept without the agent that learnt it.
+
     Args:
         observation_space: With the history columns.
         action_space: A flat Box; policies act in [-1, 1].
         layout: Which columns of the observation are which.
         obs_columns: Columns that the policy looks at; all but the history columns by default.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Note what the policy is made with, whatever its subclass: ``save`` keeps it."""
+        policy = super().__new__(cls)
+        _, *names = inspect.signature(cls.__init__).parameters
+        policy.__dict__["_made_with"] = {**dict(zip(names, args, strict=False)), **kwargs}
+        return policy
 
     def __init__(
         self,
@@ -66,6 +76,12 @@ class HistoryPolicy(BasePolicy):
         self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
         self._first_column = int(layout.columns(FIRST_STEP)[0])
         self.obs_dim, self.action_dim = len(self.obs_columns), int(action_space.shape[0])
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """See SB3; the agent's learning rate stays with the agent, it may not be picklable."""
+        made_with: dict[str, Any] = self.__dict__["_made_with"]
+        dummy = {"lr_schedule": self._dummy_schedule}
+        return {name: dummy.get(name, given) for name, given in made_with.items()}
 
     @abstractmethod
     def empty(self, n: int) -> Memory:
