@@ -9,11 +9,15 @@ one file of tensors and plain values; nothing in it is unpickled.
 from __future__ import annotations
 
 import os
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
+
+File = str | Path | BufferedIOBase
+"""A path, or as SB3 takes it too a file that is open in binary mode."""
 
 
 class ExactCheckpoint(BaseCallback):
@@ -53,13 +57,17 @@ class ExactCheckpoint(BaseCallback):
         return True
 
 
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+def write_checkpoint(file: File, content: dict[str, Any]) -> None:
     """Replace the checkpoint; a kill or a full disk leaves the old one.
 
     Args:
-        path: Where to.
+        file: Where to.
         content: Tensors and plain values.
     """
+    if isinstance(file, BufferedIOBase):
+        torch.save(content, file)  # type: ignore[arg-type]  # as below: torch wants an IO
+        return
+    path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -69,13 +77,13 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(file: File) -> dict[str, Any]:
     """What ``write_checkpoint`` wrote.
 
     Raises:
         FileNotFoundError: If there is none.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint at {path}")
-    content: dict[str, Any] = torch.load(path, weights_only=True)
+    if not isinstance(file, BufferedIOBase) and not Path(file).is_file():
+        raise FileNotFoundError(f"no checkpoint at {file}")
+    content: dict[str, Any] = torch.load(file, weights_only=True)  # type: ignore[arg-type]
     return content

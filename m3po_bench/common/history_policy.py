@@ -120,8 +120,11 @@ class HistoryPolicy(BasePolicy):
             Actions in the env's range, and the state to pass next time.
 
         Raises:
-            ValueError: If the observation has not the width that the agent was trained on.
+            ValueError: If the observation has not the width that the agent was trained on, or is
+                the pair that Gymnasium's ``reset`` returns.
         """
+        if isinstance(observation, tuple):
+            raise ValueError("a tuple, expected an array: env.reset() returns (observation, info)")
         obs = np.asarray(observation, dtype=np.float32)
         single = obs.ndim == 1
         obs = np.atleast_2d(obs)

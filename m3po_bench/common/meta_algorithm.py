@@ -226,7 +226,7 @@ class MetaAlgorithm(BaseAlgorithm):
             FileNotFoundError: If there is no checkpoint.
             RuntimeError: If it is of an agent with other networks.
         """
-        found = read_checkpoint(Path(path))
+        found = read_checkpoint(path)
         self.set_parameters(found["parameters"])
         for name in _COUNTERS:
             setattr(self, name, found[name])

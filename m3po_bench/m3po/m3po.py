@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from gymnasium import spaces
@@ -44,7 +43,7 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from m3po_bench.common.arguments import check_counts, check_positive, check_shares
-from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
+from m3po_bench.common.checkpoints import File, read_checkpoint, write_checkpoint
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
@@ -345,17 +344,17 @@ class M3PO(MetaAlgorithm):
         real = real_transitions(self.policy, self._histories(n * n_real))
         return deal_out(n, imagined, real)
 
-    def save_replay_buffer(self, path: str | Path) -> None:
+    def save_replay_buffer(self, path: File) -> None:
         """Save D_env, as SB3's method of this name does; tensors only, nothing pickled."""
-        write_checkpoint(Path(path), self.replay_buffer.state_dict())
+        write_checkpoint(path, self.replay_buffer.state_dict())
 
-    def load_replay_buffer(self, path: str | Path) -> None:
+    def load_replay_buffer(self, path: File) -> None:
         """Go on with a saved D_env; learning refits the meta-model before anything else.
 
         Raises:
             ValueError: If it was saved from another env, number of envs or history size.
         """
-        self.replay_buffer.load_state_dict(read_checkpoint(Path(path)))
+        self.replay_buffer.load_state_dict(read_checkpoint(path))
         self.policy.refresh_states(self.replay_buffer)
         self._next_fit = self._next_rollouts = 0
         self._last_obs = None  # a running episode would be stored as the last saved one's end

@@ -9,10 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from stable_baselines3.common.callbacks import CheckpointCallback, EvalCallback
-from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from m3po_bench import M3PO, make_agent
 from m3po_bench.m3po import m3po
@@ -214,40 +211,6 @@ def test_learning_anew_in_the_middle_of_an_episode() -> None:
     assert any(not torch.equal(after[name], before[name]) for name in before)
 
 
-def test_sb3s_callbacks_and_evaluation(tmp_path: Path) -> None:
-    seen = EvalCallback(
-        Monitor(gym.make(ENV)), n_eval_episodes=2, eval_freq=60, log_path=str(tmp_path),
-        best_model_save_path=str(tmp_path), verbose=0,
-    )  # fmt: skip
-    kept = CheckpointCallback(60, str(tmp_path), save_replay_buffer=True)
-    model = tiny().learn(130, callback=[seen, kept], progress_bar=False)
-    assert np.load(tmp_path / "evaluations.npz")["results"].shape == (2, 2)
-    best = M3PO.load(tmp_path / "best_model")
-    mean, _ = evaluate_policy(best, Monitor(gym.make(ENV)), n_eval_episodes=2)
-    assert np.isfinite(mean)
-    saved = M3PO.load(tmp_path / "rl_model_120_steps", env=gym.make(ENV))
-    saved.load_replay_buffer(tmp_path / "rl_model_replay_buffer_120_steps.pkl")
-    assert len(saved.replay_buffer) == 120
-    for name in ("obs", "action", "reward", "next_obs", "sequence"):
-        mine = getattr(model.replay_buffer.all, name)[:120]
-        assert torch.equal(getattr(saved.replay_buffer.all, name), mine), name
-    n = saved._n_updates
-    saved.learn(20, reset_num_timesteps=False)
-    assert (saved.num_timesteps, len(saved.replay_buffer)) == (140, 140)
-    assert saved._n_updates == n + 20  # it learns at once, without new random steps
-    assert int(saved.replay_buffer.all.sequence[120]) == 2  # after episodes 0 and 1
-    with pytest.raises(ValueError, match=r"obs of shape \(1, 3\), expected \(1, 17\)"):
-        tiny("M3PO/HalfCheetahFwdBwd-v0").load_replay_buffer(
-            tmp_path / "rl_model_replay_buffer_120_steps.pkl"
-        )
-
-
-def test_subprocess_envs() -> None:
-    venv = SubprocVecEnv([lambda: gym.make(f"m3po_bench:{ENV}")] * 2)
-    assert tiny(venv).learn(120).num_timesteps == 120
-    venv.close()
-
-
 def test_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="VecNormalize is not supported"):
         tiny(VecNormalize(DummyVecEnv([lambda: gym.make(ENV)])))
@@ -324,15 +287,6 @@ def test_actor_and_critics_are_logged(gradient_steps: int) -> None:
     model = tiny(gradient_steps=gradient_steps, actor_every=2).learn(250, log_interval=None)
     found = model.logger.name_to_value
     assert {"train/critic_loss", "train/actor_loss", "train/entropy"} <= set(found)
-
-
-def test_a_saved_buffer_is_not_joined_to_a_running_episode(tmp_path: Path) -> None:
-    tiny().learn(30).save_replay_buffer(tmp_path / "data")
-    model = tiny().learn(45)
-    model.load_replay_buffer(tmp_path / "data")
-    model.learn(20, reset_num_timesteps=False)
-    last = model.replay_buffer.all
-    assert last.sequence.tolist() == [0] * 30 + [1] * 20
 
 
 def test_a_learning_rate_schedule_is_followed() -> None:
