@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import area_under_curve, median_time, recovery_times
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.settings import ONLINE, SHOTS, TEST
 from m3po_bench.leaderboard.store import CHANGES, EVALUATION, RUN, Store
 from m3po_envs import ENTRY_POINTS
 from m3po_envs.splits import load_episodes
@@ -164,6 +165,18 @@ def test_pearl_that_learns_from_its_own_runs_is_as_good_as_published(seed: int) 
 def test_more_episodes_in_a_task_help_as_is_said(agent: str, episodes: int, seed: int) -> None:
     shots = _said_shots(agent, seed)
     assert shots[0] < shots[episodes]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_later_episodes_of_rl2_are_not_told_apart_as_is_said(seed: int) -> None:
+    folder = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "RL2" / f"seed{seed}"
+    rows = pd.read_csv(folder / EVALUATION)
+    trials = rows[rows["step"] == rows["step"].max()].pivot_table(
+        index="episode", columns="setting", values="return"
+    )
+    for shot, other in combinations(SHOTS, 2):
+        gained = trials[other] - trials[shot]
+        assert abs(gained.mean()) < 2.0 * gained.sem()
 
 
 def _listed(values: Iterable[float], form: str = ".0f") -> str:
@@ -354,6 +367,11 @@ def test_rollouts_of_all_lengths_compare_as_is_said() -> None:
     rounded = [seed[10_000] for seed in _curves(folder, "M3PO-bfloat16")]
     said = f"would show: {_listed(rounded)} against {_listed(ends['M3PO'])}"
     assert said in _prose(PUBLISHED)
+    runs = pd.read_csv(RESULTS / "ablation-short" / "runs.csv")
+    spent = runs.pivot_table(index="seed", columns="agent", values="training_core_minutes")
+    usual, saved = spent["M3PO"], spent["M3PO"] - spent["M3PO-bfloat16"]
+    said = "saved {:.0f} to {:.0f} of {:.0f} to {:.0f} core-minutes"
+    assert said.format(saved.min(), saved.max(), usual.min(), usual.max()) in _prose(PUBLISHED)
 
 
 def test_a_slow_run_tells_the_task_badly_as_is_said() -> None:
