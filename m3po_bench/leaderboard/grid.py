@@ -174,6 +174,10 @@ class Suite:
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise SuiteError(f"name {name!r}: expected letters, digits and ._+- only")
         _check_count("seeds", self.seeds, at_least=1)
+        called: dict[str, str] = {}
+        for env in dict.fromkeys(self.envs):
+            if (other := called.setdefault(short_name(env), env)) != env:
+                raise SuiteError(f"{other} and {env} share a folder's name: two suites, please")
 
     def runs(self) -> tuple[RunSpec, ...]:
         """All runs of the grid."""

@@ -43,6 +43,12 @@ def test_grid_is_every_combination_once(table: dict[str, Any]) -> None:
     assert "Line-static/Toy/seed2" in ids
 
 
+def test_envs_that_would_share_a_folder_are_refused(table: dict[str, Any]) -> None:
+    suite = parse_suite(table)
+    with pytest.raises(SuiteError, match="M3PO/Line-v0 and Mine/Line-v1 share a folder's name"):
+        replace(suite, envs=("M3PO/Line-v0", "Mine/Line-v1"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
