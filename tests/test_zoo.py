@@ -264,7 +264,7 @@ def played() -> Iterator[Any]:
         yield pytest.param(folder, id=name, marks=[pytest.mark.slow] if plans else [])
 
 
-@pytest.mark.parametrize("folder", played())
+@pytest.mark.parametrize("folder", list(played()))
 def test_a_published_agent_earns_what_was_published(folder: Path) -> None:
     """The returns of its own seed; processors differ a little in what they compute.
 
