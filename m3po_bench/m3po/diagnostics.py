@@ -122,7 +122,7 @@ def one_step_errors(model: MetaModel, played: Played) -> dict[str, float]:
 
 
 def task_probe(played: Played) -> dict[str, float]:
-    """What a linear map of the history state tells of the task; fitted on every second episode.
+    """What a linear map of the history state tells of the task; fitted on ``played.half``.
 
     Returns:
         ``probe/accuracy_ageA``, the share of right answers by the task's age, and
@@ -216,14 +216,12 @@ class _Probe(NamedTuple):
 
 
 def _fit_probe(played: Played) -> _Probe | None:
-    """On every second episode; None if there is but one."""
-    learn = torch.zeros_like(played.valid)
-    learn[:, ::2] = True
-    fit, test = played.valid & learn, played.valid & ~learn
+    """On ``played.half``; None if there is but one episode."""
+    fit, test = played.valid & played.half, played.valid & ~played.half
     if not test.any():
         return None
     tasks = torch.unique(played.task[fit], dim=0)
-    few, label = 2 <= len(tasks) <= _FEW_TASKS, torch.zeros_like(learn, dtype=torch.int64)
+    few, label = 2 <= len(tasks) <= _FEW_TASKS, torch.zeros_like(fit, dtype=torch.int64)
     if few:  # of many tasks the comparison would be huge
         which = (played.task[:, :, None] == tasks).all(-1)
         few, label = bool(which.any(-1)[test].all()), which.int().argmax(-1)

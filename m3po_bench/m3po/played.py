@@ -37,6 +37,17 @@ class Played(NamedTuple):
     age: Tensor
     valid: Tensor
 
+    @property
+    def half(self) -> Tensor:
+        """Every second of the episodes that begin in the same task; shape (n,), bool.
+
+        What a measure has to fit is fitted to these. Episodes in turn would not do: where two tasks
+        take turns, one of them would never be met.
+        """
+        first = self.task[0].tolist()
+        order = sorted(range(len(first)), key=first.__getitem__)
+        return torch.isin(torch.arange(len(first)), torch.tensor(order[::2]))
+
 
 @torch.no_grad()
 def recall(policy: MetaPolicy, episodes: Sequence[Any]) -> Played:

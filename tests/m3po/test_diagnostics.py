@@ -73,9 +73,27 @@ def test_a_continuous_task_is_probed_by_its_variance_explained() -> None:
     assert abs(task_probe(played(task=values))["probe/r2_age6"]) < 0.1
 
 
+def test_tasks_that_take_turns_between_episodes_are_all_met() -> None:
+    task = (1.0 - 2.0 * (torch.arange(N) % 2))[None, :, None].expand(LENGTH, N, 1)
+    state = torch.zeros(LENGTH + 1, N, 8)
+    state[:-1, :, :1] = task
+    data = played(state, task=task)
+    assert data.half.sum() == data.half[::2].sum() * 2 == N // 2
+    assert task_probe(data)["probe/accuracy_age0"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("task", "half"), [([[2.0], [1.0], [2.0]], [1, 2]), ([[], [], []], [0, 2])]
+)
+def test_halves_of_few_episodes(task: list[list[float]], half: list[int]) -> None:
+    data = played(task=torch.tensor([task]))
+    assert torch.nonzero(data.half).flatten().tolist() == half
+
+
 def test_tasks_that_were_never_met_before_cannot_be_named() -> None:
-    each_its_own = torch.arange(N, dtype=torch.float32)[:4].repeat(N // 4)[None, :, None]
-    found = task_probe(played(task=each_its_own.expand(LENGTH, N, 1)))
+    each_its_own = torch.arange(N, dtype=torch.float32).remainder(6)[None, :, None]
+    lone = played()._replace(task=each_its_own.expand(LENGTH, N, 1))
+    found = task_probe(Played(*(x[:, :6] for x in lone)))
     assert any(name.startswith("probe/r2") for name in found)
     assert not any(name.startswith("probe/accuracy") for name in found)
 
