@@ -6,8 +6,10 @@ What the features are is the caller's business: observations, or observations wi
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, cast
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812
 from m3po_bench.common.networks import StackedMLP, mlp
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+Loss = TypeVar("Loss", bound=Callable[..., object])
 
 
 class Transitions(NamedTuple):
@@ -117,6 +120,24 @@ def actor_loss(
     return (alpha * log_prob - value).mean(), log_prob.detach().mean()
 
 
+def compiled(loss: Loss) -> Loss:
+    """``loss``, and what its gradient takes, fused by ``torch.compile`` at the first call.
+
+    Random numbers stay those of torch's generator, so a compiled update is the same but for the
+    order of its sums.
+
+    Raises:
+        RuntimeError: If there is no C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise RuntimeError(
+            f"torch_compile=True: expected a C++ compiler, but {compiler!r} is not installed; "
+            "CXX may name another one"
+        )
+    return cast(Loss, torch.compile(loss, options={"fallback_random": True}))
+
+
 class SoftActorCritic:
     """Optimisers and one update; networks and temperature belong to the caller's policy.
 
@@ -133,6 +154,7 @@ class SoftActorCritic:
         feature_parameters: What the critics' loss trains beside the critics: the parameters of an
             encoder that the features come from.
         bfloat16: Whether an update's matrix products are in bfloat16; all else stays in float32.
+        torch_compile: Whether losses are ``compiled``.
     """
 
     def __init__(
@@ -148,11 +170,14 @@ class SoftActorCritic:
         actor_every: int = 1,
         feature_parameters: Iterable[Tensor] = (),
         bfloat16: bool = False,
+        torch_compile: bool = False,
     ) -> None:
         self.actor, self.critics, self.targets = actor, critics, targets
         self.log_alpha, self.target_entropy = log_alpha, target_entropy
         self.gamma, self.tau, self.actor_every = gamma, tau, actor_every
         self._device, self._bfloat16 = log_alpha.device.type, bfloat16
+        self._critic_loss = compiled(critic_loss) if torch_compile else critic_loss
+        self._actor_loss = compiled(actor_loss) if torch_compile else actor_loss
         fused = self._device in ("cpu", "cuda")
         self.actor_optimizer = torch.optim.Adam(actor.parameters(), learning_rate, fused=fused)
         learnt_by_critics = [*critics.parameters(), *feature_parameters]
@@ -186,7 +211,8 @@ class SoftActorCritic:
         """
         alpha = self.log_alpha.detach().exp()
         with self._precision():
-            loss_q = critic_loss(self.critics, self.targets, self.actor, batch, self.gamma, alpha)
+            of = (self.critics, self.targets, self.actor)
+            loss_q = self._critic_loss(*of, batch, self.gamma, alpha)
         self.critic_optimizer.zero_grad()
         total = loss_q if penalty is None else loss_q + penalty
         total.backward()  # type: ignore[no-untyped-call]
@@ -208,7 +234,7 @@ class SoftActorCritic:
         for parameter in self._critic_parameters:
             parameter.requires_grad_(False)
         with self._precision():
-            loss, log_prob = actor_loss(self.critics, self.actor, features, alpha)
+            loss, log_prob = self._actor_loss(self.critics, self.actor, features, alpha)
         self.actor_optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.actor_optimizer.step()

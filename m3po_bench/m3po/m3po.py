@@ -80,6 +80,8 @@ class M3PO(MetaAlgorithm):
         actor_every: Critic updates per actor update.
         bfloat16: Whether policy updates multiply matrices in bfloat16: faster where the processor
             has instructions for it, many times slower elsewhere.
+        torch_compile: Whether policy updates are fused by ``torch.compile``, which takes a C++
+            compiler and some ten seconds first; the same numbers but for rounding.
         ent_coef: Entropy temperature; ``"auto"`` tunes it from 1, ``"auto_0.1"`` from 0.1.
         target_entropy: ``"auto"`` is minus the number of action dimensions, as in SB3's SAC.
         real_ratio: Share of each policy batch that is real, or a ramp of it (``ramp.Ramp``):
@@ -141,6 +143,7 @@ class M3PO(MetaAlgorithm):
         gradient_steps: int = 16,
         actor_every: int = 2,
         bfloat16: bool = False,
+        torch_compile: bool = False,
         ent_coef: float | str = "auto",
         target_entropy: float | str = "auto",
         real_ratio: float | Sequence[float] = 0.05,
@@ -172,7 +175,8 @@ class M3PO(MetaAlgorithm):
         device: str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
-        self.buffer_size, self.tau, self.gamma, self.bfloat16 = buffer_size, tau, gamma, bfloat16
+        self.buffer_size, self.tau, self.gamma = buffer_size, tau, gamma
+        self.bfloat16, self.torch_compile = bfloat16, torch_compile
         self.batch_size, self.encoder, self.start_recency = batch_size, encoder, start_recency
         self.gradient_steps, self.actor_every = gradient_steps, actor_every
         self.ent_coef, self.target_entropy, self.real_ratio = ent_coef, target_entropy, real_ratio
@@ -218,15 +222,10 @@ class M3PO(MetaAlgorithm):
         if not hasattr(self, "termination_from_env"):  # a loaded agent knows already
             self.termination_from_env = offers_termination(self.env)
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space,
-            self.action_space,
-            self.lr_schedule,
-            layout=self.layout,
-            history=self.history,
-            learn_termination=not self.termination_from_env,
-            encoder=self.encoder,
-            **self.policy_kwargs,
-        )
+            self.observation_space, self.action_space, self.lr_schedule, layout=self.layout,
+            history=self.history, learn_termination=not self.termination_from_env,
+            encoder=self.encoder, **self.policy_kwargs,
+        )  # fmt: skip
         policy, model = self.policy, self.policy.meta_model
         self.replay_buffer = SequenceReplay(
             self.n_envs, model.obs_dim, model.action_dim, policy.state_dim, self.buffer_size
@@ -245,7 +244,7 @@ class M3PO(MetaAlgorithm):
         self.soft_actor_critic = SoftActorCritic(
             policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
             self.lr_schedule(1.0), self.gamma, self.tau, entropy, self.actor_every, (),
-            self.bfloat16,
+            self.bfloat16, self.torch_compile,
         )  # fmt: skip
         self._next_fit = self._next_rollouts = 0
         self._fitted = self._n_updates > 0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 
+import pytest
 import torch
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -116,3 +119,27 @@ def test_an_update_in_bfloat16_is_nearly_the_same_and_keeps_parameters_in_float3
         moved[bfloat16] = logs["critic_loss"]
     torch.testing.assert_close(moved[True], moved[False], rtol=0.02, atol=0.0)
     assert moved[True] != moved[False]
+
+
+@pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="without a C++ compiler"
+)
+def test_a_compiled_update_differs_by_rounding_only() -> None:
+    after = []
+    for torch_compile in (False, True):
+        actor, critics, targets = parts()
+        log_alpha = torch.zeros((), requires_grad=True)
+        sac = SoftActorCritic(
+            actor, critics, targets, log_alpha, 1e-3, 0.99, 0.1, -2.0, torch_compile=torch_compile
+        )
+        torch.manual_seed(1)
+        losses = [sac.update(batch())["critic_loss"] for _ in range(3)]
+        weights = [p.detach().flatten() for net in (actor, targets) for p in net.parameters()]
+        after.append((torch.stack(losses), torch.cat(weights)))
+    torch.testing.assert_close(after[1], after[0], rtol=1e-4, atol=1e-5)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(RuntimeError, match="C\\+\\+ compiler, but 'no-such-compiler'"):
+        SoftActorCritic(*parts(), torch.zeros(()), 1e-3, 0.99, 0.1, None, torch_compile=True)
