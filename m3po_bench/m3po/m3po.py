@@ -175,12 +175,11 @@ class M3PO(MetaAlgorithm):
         device: str = "cpu",
         _init_setup_model: bool = True,
     ) -> None:
-        self.buffer_size, self.tau, self.gamma = buffer_size, tau, gamma
-        self.bfloat16, self.torch_compile = bfloat16, torch_compile
-        self.batch_size, self.encoder, self.start_recency = batch_size, encoder, start_recency
-        self.gradient_steps, self.actor_every = gradient_steps, actor_every
+        self.buffer_size, self.gradient_steps, self.tau = buffer_size, gradient_steps, tau
+        self.actor_every, self.encoder, self.start_recency = actor_every, encoder, start_recency
+        self.bfloat16, self.torch_compile, self.batch_size = bfloat16, torch_compile, batch_size
         self.ent_coef, self.target_entropy, self.real_ratio = ent_coef, target_entropy, real_ratio
-        self.rollout_length, self.rollout_trust = rollout_length, rollout_trust
+        self.rollout_length, self.rollout_trust, self.gamma = rollout_length, rollout_trust, gamma
         self.rollouts_per_step, self.rollout_every = rollouts_per_step, rollout_every
         self.hindsight, self.surprise_limit, self.history = hindsight, surprise_limit, history
         self.policy_window_length, self.policy_burn_in = policy_window_length, policy_burn_in
