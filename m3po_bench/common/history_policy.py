@@ -56,10 +56,15 @@ class HistoryPolicy(BasePolicy):
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Note what the policy is made with, whatever its subclass: ``save`` keeps it."""
+        """Note what the policy is made with, whatever its subclass: ``save`` keeps it.
+
+        The agent's learning rate stays with the agent: it may not be picklable.
+        """
         policy = super().__new__(cls)
         _, *names = inspect.signature(cls.__init__).parameters
-        policy.__dict__["_made_with"] = {**dict(zip(names, args, strict=False)), **kwargs}
+        made_with = {**dict(zip(names, args, strict=False)), **kwargs}
+        dummy = {"lr_schedule": cls._dummy_schedule}
+        policy.__dict__["_made_with"] = {k: dummy.get(k, given) for k, given in made_with.items()}
         return policy
 
     def __init__(
@@ -78,10 +83,7 @@ class HistoryPolicy(BasePolicy):
         self.obs_dim, self.action_dim = len(self.obs_columns), int(action_space.shape[0])
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        """See SB3; the agent's learning rate stays with the agent, it may not be picklable."""
-        made_with: dict[str, Any] = self.__dict__["_made_with"]
-        dummy = {"lr_schedule": self._dummy_schedule}
-        return {name: dummy.get(name, given) for name, given in made_with.items()}
+        return dict(self.__dict__["_made_with"])
 
     @abstractmethod
     def empty(self, n: int) -> Memory:

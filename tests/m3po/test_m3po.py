@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -293,6 +294,10 @@ def test_a_learning_rate_schedule_is_followed() -> None:
     model = tiny(learning_rate=lambda left: 1e-3 * left).learn(100)
     rate = model.soft_actor_critic.optimizers[0].param_groups[0]["lr"]
     assert 0.0 <= rate < 2e-5
+    sent = pickle.loads(pickle.dumps(model.policy))  # as to another process; lambdas cannot be
+    obs = np.zeros((1, 6), np.float32)
+    here, there = (p.predict(obs, deterministic=True)[0] for p in (model.policy, sent))
+    np.testing.assert_array_equal(here, there)
 
 
 STARTS_IN_ONE_DIRECTION = pytest.mark.xfail(
