@@ -53,7 +53,7 @@ def recovery_curves(
                 ax.set_title(short_name(env))
             else:
                 ax.set_axis_off()
-                ax.text(0.5, 0.5, "no references to measure against", color="#666666",
+                ax.text(0.5, 0.5, "not measured against an oracle", color="#666666",
                         ha="center", va="center", transform=ax.transAxes)  # fmt: skip
     return as_png(figure)
 

@@ -35,8 +35,8 @@ def score_map(table: pd.DataFrame) -> bytes | None:
     scores = scores.loc[scores.mean(axis=1).sort_values(ascending=False).index]
     figure, (ax,) = panels(1, 1, {}, size=(1.6 * scores.shape[1] + 2.6, 0.5 * len(scores) + 1.6))
     sns.heatmap(
-        scores, ax=ax, annot=True, fmt=".2f", cmap="viridis", vmin=0.0, vmax=1.0,
-        cbar_kws={"label": "score"},
+        scores, ax=ax, annot=True, fmt=".2f", cmap="viridis", vmin=0.0,
+        vmax=max(1.0, float(known["score"].max())), cbar_kws={"label": "score"},
     )  # fmt: skip
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="x", rotation=20)

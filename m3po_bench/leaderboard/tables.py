@@ -177,7 +177,8 @@ def _references_line(known: Mapping[str, Reference]) -> str:
 def _origin(reference: Reference) -> str:
     if reference.steps == 0:
         return "known in closed form"
-    return f"{reference.n_seeds} seeds, {reference.steps:,} steps"
+    seeds = "1 seed" if reference.n_seeds == 1 else f"{reference.n_seeds} seeds"
+    return f"{seeds}, {reference.steps:,} steps"
 
 
 def _entry(

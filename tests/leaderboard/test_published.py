@@ -47,7 +47,10 @@ def test_there_are_published_results() -> None:
 
 
 def _measured(env_id: str) -> dict[tuple[str, str], str]:
-    """Cells of a card's table by env steps and column: every seed's return, rounded."""
+    """Cells of a card's table by env steps and column: every seed's return, rounded.
+
+    Of suites that made the same, the first counts.
+    """
     found: dict[tuple[str, str], dict[int, str]] = {}
     columns = {"Oracle": "told", "SAC": "memoryless"}
     for suite in ("adaptation", "adaptation-long", "references", "references-mujoco"):
@@ -59,7 +62,7 @@ def _measured(env_id: str) -> dict[tuple[str, str], str]:
             value = played[played["step"] == played["step"].max()]["return"].mean()
             cell = f"{record['config']['steps']:,}", columns[record["agent"]]
             shown = f"{value:.0f}" if abs(value) >= 10 else f"{value:.1f}"
-            found.setdefault(cell, {})[record["seed"]] = shown
+            found.setdefault(cell, {}).setdefault(record["seed"], shown)
     return {cell: ", ".join(by_seed[s] for s in sorted(by_seed)) for cell, by_seed in found.items()}
 
 

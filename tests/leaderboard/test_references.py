@@ -1,0 +1,61 @@
+"""Published tables have scores, and what is said of the oracles is what they earned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from m3po_bench.leaderboard.aggregate import reference_key
+from m3po_bench.leaderboard.references import load_references
+from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.store import EVALUATION
+
+RESULTS = Path(__file__).parents[2] / "results"
+PAGE = " ".join((RESULTS / "README.md").read_text(encoding="utf-8").split())
+
+
+def online(suite: str) -> pd.DataFrame:
+    """Entries of a published suite in online test episodes."""
+    table = pd.read_csv(RESULTS / suite / "leaderboard.csv")
+    return table[(table["setting"] == ONLINE) & (table["split"] == TEST)]
+
+
+@pytest.mark.parametrize(
+    "suite", ["quick", "point", "cheetah", "cheetah-baselines", "lite", "ablation-short"]
+)
+def test_every_published_entry_has_a_score(suite: str) -> None:
+    entries, references = online(suite), load_references()
+    entries = entries[entries["env"] != "M3PO/HumanoidDirection-v0"]  # its oracle does not walk
+    assert len(entries)
+    assert entries["score"].notna().all()
+    for env, schedule in set(zip(entries["env"], entries["schedule"], strict=True)):
+        known = references[reference_key(env, schedule, ONLINE, TEST)]
+        assert known["random"].mean < known["oracle"].mean
+
+
+def test_the_humanoids_oracle_does_not_walk_as_is_said() -> None:
+    folder = RESULTS / "references-mujoco" / "HumanoidDirection-hazard" / "Oracle" / "seed0"
+    rows = pd.read_csv(folder / EVALUATION)
+    rows = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST) & (rows["step"] == 100_000)]
+    speed, length, earned = rows[["directional_velocity", "length", "return"]].mean()
+    said = f"({speed:.2f} m/s, falls after {length:.0f} steps on average, earns {earned:.0f}; one"
+    assert said in PAGE
+    assert "oracle" not in load_references()["M3PO/HumanoidDirection-v0", "hazard"]
+
+
+def test_the_page_has_what_the_oracles_earn() -> None:
+    references = load_references()
+    m3po = online("lite").query("agent == 'M3PO'").set_index("env")["return_mean"]
+    told, earned = [], []
+    for env in ("HalfCheetahFwdBwd", "HalfCheetahDisabledJoint", "HalfCheetahPier"):
+        oracle = references[f"M3PO/{env}-v0", "hazard"]["oracle"]
+        assert oracle.steps == 100_000
+        seeds = "mean of 2 seeds" if oracle.n_seeds == 2 else f"{oracle.n_seeds} seed"
+        told.append(f"{oracle.mean:.0f} on {env} ({seeds})")
+        earned.append(f"{m3po[f'M3PO/{env}-v0']:.0f}")
+    first, second, third = told
+    said = f"the task earns {first}, {second} and {third} after 100,000 steps; M3PO earns "
+    said += f"{earned[0]}, {earned[1]} and {earned[2]} after 20,000."
+    assert said in PAGE
