@@ -120,6 +120,11 @@ def actor_loss(
     return (alpha * log_prob - value).mean(), log_prob.detach().mean()
 
 
+def cpp_compiler() -> str | None:
+    """Where the compiler is that ``torch.compile`` calls; None if there is none."""
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
 def compiled(loss: Loss) -> Loss:
     """``loss``, and what its gradient takes, fused by ``torch.compile`` at the first call.
 
@@ -129,11 +134,10 @@ def compiled(loss: Loss) -> Loss:
     Raises:
         RuntimeError: If there is no C++ compiler.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    if cpp_compiler() is None:
         raise RuntimeError(
-            f"torch_compile=True: expected a C++ compiler, but {compiler!r} is not installed; "
-            "CXX may name another one"
+            f"torch_compile=True: expected a C++ compiler, but {os.environ.get('CXX', 'g++')!r} "
+            "is not installed; CXX may name another one"
         )
     return cast(Loss, torch.compile(loss, options={"fallback_random": True}))
 

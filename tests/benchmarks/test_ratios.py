@@ -5,8 +5,6 @@ The limits have slack; ``tox -e bench`` prints the numbers.
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from stable_baselines3 import SAC
 
 import m3po_bench
+from m3po_bench.common.soft_actor_critic import cpp_compiler
 from m3po_bench.m3po.branched_rollouts import branch
 from m3po_bench.m3po.m3po import M3PO
 
@@ -48,9 +47,7 @@ needs_bfloat16 = pytest.mark.skipif(
     not any(_CAPABILITIES.get(name) for name in ("avx512_bf16", "amx_bf16")),
     reason="a processor without instructions for bfloat16",
 )
-needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="without a C++ compiler"
-)
+needs_compiler = pytest.mark.skipif(cpp_compiler() is None, reason="without a C++ compiler")
 
 
 @pytest.mark.parametrize(

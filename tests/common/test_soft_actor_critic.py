@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from m3po_bench.common.soft_actor_critic import (
     Critics,
     SoftActorCritic,
     Transitions,
+    cpp_compiler,
     critic_loss,
 )
 
@@ -34,6 +33,14 @@ def batch(n: int = 16) -> Transitions:
         torch.randn(n, 4), torch.rand(n, 2) * 2 - 1, torch.randn(n), torch.randn(n, 4),
         (torch.rand(n) > 0.3).float(),
     )  # fmt: skip
+
+
+def learner(rate: float, **settings: bool) -> SoftActorCritic:
+    """A new one, always the same; updates draw the same noise."""
+    log_alpha = torch.zeros((), requires_grad=True)
+    sac = SoftActorCritic(*parts(), log_alpha, rate, 0.99, 0.1, -2.0, **settings)  # type: ignore[arg-type]
+    torch.manual_seed(1)
+    return sac
 
 
 def test_log_density_of_a_squashed_gaussian() -> None:
@@ -107,35 +114,23 @@ def test_solves_a_bandit_whose_answer_is_known() -> None:
 def test_an_update_in_bfloat16_is_nearly_the_same_and_keeps_parameters_in_float32() -> None:
     moved = {}
     for bfloat16 in (False, True):
-        actor, critics, targets = parts()
-        log_alpha = torch.zeros((), requires_grad=True)
-        sac = SoftActorCritic(
-            actor, critics, targets, log_alpha, 1e-2, 0.99, 0.1, -2.0, bfloat16=bfloat16
-        )
-        torch.manual_seed(1)
+        sac = learner(1e-2, bfloat16=bfloat16)
         logs = sac.update(batch())
-        assert all(value.dtype == torch.float32 for value in logs.values())
-        assert all(p.dtype == torch.float32 for p in (*actor.parameters(), *critics.parameters()))
+        learnt = (*sac.actor.parameters(), *sac.critics.parameters())
+        assert all(value.dtype == torch.float32 for value in (*logs.values(), *learnt))
         moved[bfloat16] = logs["critic_loss"]
     torch.testing.assert_close(moved[True], moved[False], rtol=0.02, atol=0.0)
     assert moved[True] != moved[False]
 
 
-@pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="without a C++ compiler"
-)
+@pytest.mark.skipif(cpp_compiler() is None, reason="without a C++ compiler")
 def test_a_compiled_update_differs_by_rounding_only() -> None:
     after = []
     for torch_compile in (False, True):
-        actor, critics, targets = parts()
-        log_alpha = torch.zeros((), requires_grad=True)
-        sac = SoftActorCritic(
-            actor, critics, targets, log_alpha, 1e-3, 0.99, 0.1, -2.0, torch_compile=torch_compile
-        )
-        torch.manual_seed(1)
+        sac = learner(1e-3, torch_compile=torch_compile)
         losses = [sac.update(batch())["critic_loss"] for _ in range(3)]
-        weights = [p.detach().flatten() for net in (actor, targets) for p in net.parameters()]
-        after.append((torch.stack(losses), torch.cat(weights)))
+        learnt = (*sac.actor.parameters(), *sac.targets.parameters())
+        after.append((torch.stack(losses), torch.cat([p.detach().flatten() for p in learnt])))
     torch.testing.assert_close(after[1], after[0], rtol=1e-4, atol=1e-5)
 
 

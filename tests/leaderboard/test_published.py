@@ -350,6 +350,8 @@ def test_the_page_has_the_models_errors_after_a_change() -> None:
     assert f"error, {right_away} right at a change, is {six_steps} by then" in page
     right_away, six_steps = (_errors(joint, "MBPO", age) for age in (0, 6))
     assert f"falls from {right_away} to {six_steps} as well" in page
+    told = _diagnosed(RESULTS / "lite" / f"{joint}-hazard", "M3PO", "probe/accuracy_age6")
+    assert f"has it right in {_listed(100 * x for x in told)}% of test steps" in page
     soon, late = (_errors(pier, "M3PO", age) for age in (0, 25))
     assert f"right after a change ({soon}) than 25 steps later ({late})" in page
     soon, late = (_errors(pier, "MBPO", age) for age in (0, 25))

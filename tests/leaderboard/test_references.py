@@ -1,4 +1,4 @@
-"""Published tables have scores, and what is said of the oracles is what they earned."""
+"""Published tables have scores; what is said of oracles and of ends is what they earned."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from m3po_bench.leaderboard.aggregate import reference_key
 from m3po_bench.leaderboard.references import load_references
-from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.settings import ONLINE, OOD, TEST
 from m3po_bench.leaderboard.store import EVALUATION
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -59,3 +59,19 @@ def test_the_page_has_what_the_oracles_earn() -> None:
     said = f"the task earns {first}, {second} and {third} after 100,000 steps; M3PO earns "
     said += f"{earned[0]}, {earned[1]} and {earned[2]} after 20,000."
     assert said in PAGE
+
+
+def test_the_page_has_how_m3po_and_mbpo_end_on_the_disabled_joint() -> None:
+    folder, ends = RESULTS / "lite" / "HalfCheetahDisabledJoint-hazard", {}
+    for agent in ("M3PO", "MBPO"):
+        runs = [pd.read_csv(folder / agent / f"seed{seed}" / EVALUATION) for seed in range(3)]
+        last = [rows[(rows["setting"] == ONLINE) & (rows["step"] == 20_000)] for rows in runs]
+        ends[agent] = [rows.groupby("split")["return"].mean() for rows in last]
+    with_history, without = (
+        "{:.0f}, {:.0f} and {:.0f}".format(*(seed[OOD] for seed in ends[agent]))
+        for agent in ("M3PO", "MBPO")
+    )
+    assert f"({with_history} with history, {without} without)" in PAGE
+    ours, theirs = ([seed[TEST] for seed in ends[agent]] for agent in ("M3PO", "MBPO"))
+    assert [a > b for a, b in zip(ours, theirs, strict=True)] == [True, False, True]
+    assert sum(theirs[1] > own for own in ours) == 2
