@@ -88,7 +88,10 @@ class References:
     folder: Annotated[Positional[str], arg(metavar="FOLDER")]
     """Results folder with runs of Random, Oracle and SAC."""
     out: Path | None = None
-    """File to update; entries that the folder does not have stay. By default: print only."""
+    """File to update; entries that are not computed stay. By default: print only."""
+    envs: str = ""
+    """Envs, separated by commas; by default all that the folder has. Leave out one whose oracle has
+    not learnt what it asks for."""
 
     def execute(self) -> int:
         """Compute; see the class."""
@@ -100,7 +103,7 @@ class References:
             check_file(self.out)
         before = references.read_references(self.out) if self.out else {}
         _name_damaged(store)
-        found = references.compute_references(store)
+        found = references.compute_references(store, split_names(self.envs))
         if self.out is None:
             print(references.dump_references(found), end="")
             return 0
@@ -234,3 +237,8 @@ def print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
 def print_json(table: list[Any], paths: list[str], failed: dict[str, str]) -> None:
     """A leaderboard's rows, what was written, and which runs failed for which reason."""
     print(json.dumps({"leaderboard": table, "files": paths, "failed": failed}, indent=2))
+
+
+def split_names(names: str) -> list[str]:
+    """What a list of names separated by commas has."""
+    return [name.strip() for name in names.split(",") if name.strip()]

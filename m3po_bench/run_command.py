@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from m3po_bench.commands import RESULTS, complain, print_json, print_report
+from m3po_bench.commands import RESULTS, complain, print_json, print_report, split_names
 from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError, check_envs, check_variants
 from m3po_bench.leaderboard.options import RunOptions
 from m3po_bench.leaderboard.places import check_folder
@@ -79,7 +79,7 @@ class Run:
         from m3po_bench.leaderboard.store import Store
 
         whole = load_suite(self.suite)
-        suite = whole.select(_split(self.agents), _split(self.envs), self.seeds)
+        suite = whole.select(split_names(self.agents), split_names(self.envs), self.seeds)
         if self.retries < 0:
             raise SuiteError(f"--retries {self.retries}: expected 0 or more")
         store = Store(self.out or RESULTS / suite.name)
@@ -169,7 +169,3 @@ def _cost(core_seconds: list[float | None]) -> str:
 
 def _minutes(core_seconds: float | None) -> str:
     return "" if core_seconds is None else f", about {core_seconds / 60:.1f} core-minutes"
-
-
-def _split(names: str) -> list[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]

@@ -20,10 +20,11 @@ import gymnasium as gym
 import numpy as np
 
 from m3po_bench.leaderboard.evaluation import Episode, evaluate
-from m3po_bench.leaderboard.grid import SuiteError, check_envs
+from m3po_bench.leaderboard.grid import SuiteError, check_envs, env_id
 from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.store import MODEL, Store
 from m3po_bench.leaderboard.traces import by_age, trace_of
+from m3po_bench.registry import short_name
 
 ROLES = {"random": "Random", "oracle": "Oracle", "robust": "SAC"}
 """Which agent's runs give each reference; ``robust`` is SAC without memory."""
@@ -58,6 +59,8 @@ class Reference:
     versions: Mapping[str, str]
     by_age: tuple[float, ...] = ()
 
+
+_Runs = dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]]
 
 References = dict[tuple[str, str], dict[str, Reference]]
 """References by role, for each env id and schedule."""
@@ -104,17 +107,22 @@ def dump_references(references: References) -> str:
     return json.dumps(nested, indent=2) + "\n"
 
 
-def compute_references(store: Store) -> References:
+def compute_references(store: Store, envs: Sequence[str] = ()) -> References:
     """References from the models of a results folder, played under every schedule.
 
     Models trained under ``TRAINED_UNDER`` stand for all schedules: what a task asks for does not
     depend on when it comes.
 
+    Args:
+        store: The results folder.
+        envs: Ids or short names of the envs wanted; all by default. An oracle that has not learnt
+            what its env asks for gives no scale: who sees that leaves its env out.
+
     Raises:
-        SuiteError: If there are none, or a run's model is missing.
+        SuiteError: If there are none, none of a wanted env, or a run's model is missing.
     """
     roles = {agent: role for role, agent in ROLES.items()}
-    runs: dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]] = {}
+    runs: _Runs = {}
     for folder, record in store.finished():
         if record["agent"] in roles and record["schedule"] == TRAINED_UNDER:
             runs.setdefault((record["env"], roles[record["agent"]]), []).append((folder, record))
@@ -125,7 +133,7 @@ def compute_references(store: Store) -> References:
         )
     command = f"m3po-bench run {(store.read_suite() or {}).get('name', '')}".strip()
     found: References = {}
-    for (env, role), group in runs.items():
+    for (env, role), group in _of_envs(runs, envs).items():
         for schedule in _schedules(env):
             played = [_play(folder, schedule) for folder, _ in group]
             known = Reference(
@@ -143,6 +151,15 @@ def compute_references(store: Store) -> References:
                 known = replace(known, mean=best, n_seeds=1, steps=0, by_age=ages)
             found.setdefault((env, schedule), {})[role] = known
     return found
+
+
+def _of_envs(runs: _Runs, envs: Sequence[str]) -> _Runs:
+    known = {env for env, _ in runs}
+    wanted = {env_id(env) for env in envs} or known
+    for env in sorted(wanted - known):
+        there = ", ".join(sorted(map(short_name, known)))
+        raise SuiteError(f"no runs of {short_name(env)}; there are some of: {there}")
+    return {key: group for key, group in runs.items() if key[0] in wanted}
 
 
 def _schedules(env: str) -> list[str]:

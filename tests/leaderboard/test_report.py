@@ -52,7 +52,7 @@ from m3po_bench.leaderboard.store import (
     write_atomically,
 )
 from m3po_bench.leaderboard.suite_files import parse_suite
-from m3po_bench.registry import agent_spec
+from m3po_bench.registry import UnknownNameError, agent_spec
 
 PNG = b"\x89PNG"
 
@@ -254,6 +254,14 @@ def test_references_are_played_under_every_schedule_that_the_env_has(
     assert (oracle.n_seeds, oracle.steps, oracle.command) == (2, 60, "m3po-bench run toys")
     assert found[toys.ENV, "hazard"]["random"].mean < oracle.mean
     assert parse_references(dump_references(found)) == found
+
+
+def test_references_of_the_wanted_envs_only(played: Store, toys: Any) -> None:
+    assert compute_references(played, [toys.ENV]) == compute_references(played)
+    with pytest.raises(SuiteError, match="no runs of HalfCheetahPier; there are some of: "):
+        compute_references(played, ["HalfCheetahPier"])
+    with pytest.raises(UnknownNameError, match="HalfCheetahPier"):
+        compute_references(played, ["HalfCheetahPear"])
 
 
 def test_references_without_runs_or_models_are_refused(store: Store, toys: Any) -> None:
