@@ -78,6 +78,42 @@ def test_a_policy_update_is_faster_than_sb3s(
     assert ratio(ours, peer, rounds=40) < limit
 
 
+@needs_compiler
+@pytest.mark.parametrize("bfloat16", [False, pytest.param(True, marks=needs_bfloat16)])
+@pytest.mark.parametrize("actor_every", [1, 2])
+@pytest.mark.parametrize("batch_size", [128, 256])
+def test_a_compiled_update_keeps_up_with_sbxs(
+    ratio: Callable[..., float], batch_size: int, actor_every: int, bfloat16: bool
+) -> None:
+    """The same batch, layers and share of actor updates; where SBX is, as in ``tox -e bench``.
+
+    Its networks see 25 inputs for M3PO's 81, and its critics have no layer norms.
+    """
+    sbx = pytest.importorskip("sbx")
+    same: dict[str, Any] = {"batch_size": batch_size, "actor_every": actor_every}
+    model = agent_with(bfloat16=bfloat16, torch_compile=True, **same)
+    sac = sbx.SAC(
+        "MlpPolicy",
+        gym.make("M3PO/HalfCheetahFwdBwd-v0"),
+        learning_starts=10_000,
+        batch_size=batch_size,
+        policy_delay=actor_every,
+        policy_kwargs={"net_arch": [256, 256]},
+        seed=0,
+    ).learn(300)
+    torch.set_num_threads(1)
+
+    def ours() -> None:
+        model._update_policy(16)
+
+    def peer() -> None:
+        sac.train(gradient_steps=16, batch_size=batch_size)
+
+    ours()  # compiles
+    peer()
+    assert ratio(ours, peer, rounds=40) < 2.0
+
+
 @needs_bfloat16
 def test_an_update_in_bfloat16_is_faster(agent: M3PO, ratio: Callable[..., float]) -> None:
     fast = m3po_bench.make_agent("M3PO", agent.get_env(), seed=0, bfloat16=True)
