@@ -88,14 +88,14 @@ def layout_of(env: Any) -> ObservationLayout:
         ValueError: If observations are not flat vectors, or a wrapper around
             ``PreviousActionReward`` gave them another width.
     """
-    space = env.observation_space
-    try:
-        if hasattr(env, "env_method"):  # an SB3 VecEnv
+    space, found = env.observation_space, None
+    if hasattr(
+        env, "env_method"
+    ):  # an SB3 VecEnv; a worker that is asked for what is not there dies
+        if env.has_attr("observation_layout"):
             found = env.get_attr("observation_layout")[0]
-        else:
-            found = env.get_wrapper_attr("observation_layout")
-    except AttributeError:
-        found = None
+    elif env.has_wrapper_attr("observation_layout"):
+        found = env.get_wrapper_attr("observation_layout")
     width = int(check_flat(space).shape[0])
     if found is not None and found.width == width:
         return cast(ObservationLayout, found)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import m3po_bench  # noqa: F401 - registers the ids
 from m3po_bench.wrappers import (
@@ -140,3 +141,12 @@ def test_a_trial_can_be_forced_to_a_task() -> None:
 def test_a_trial_has_an_episode() -> None:
     with pytest.raises(ValueError, match="n_episodes=0"):
         TrialWrapper(gym.make(POINT), n_episodes=0)
+
+
+def test_processes_of_envs_without_a_layout_are_left_alive() -> None:
+    envs = SubprocVecEnv([partial(gym.make, "Pendulum-v1")], start_method="spawn")
+    try:
+        assert layout_of(envs).blocks == (("observation", 3),)
+        assert envs.reset().shape == (1, 3)
+    finally:
+        envs.close()
