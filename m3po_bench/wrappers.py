@@ -89,9 +89,8 @@ def layout_of(env: Any) -> ObservationLayout:
             ``PreviousActionReward`` gave them another width.
     """
     space, found = env.observation_space, None
-    if hasattr(
-        env, "env_method"
-    ):  # an SB3 VecEnv; a worker that is asked for what is not there dies
+    if hasattr(env, "env_method"):  # an SB3 VecEnv
+        # A worker that is asked for what is not there dies.
         if env.has_attr("observation_layout"):
             found = env.get_attr("observation_layout")[0]
     elif env.has_wrapper_attr("observation_layout"):
