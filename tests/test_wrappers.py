@@ -147,6 +147,6 @@ def test_processes_of_envs_without_a_layout_are_left_alive() -> None:
     envs = SubprocVecEnv([partial(gym.make, "Pendulum-v1")], start_method="spawn")
     try:
         assert layout_of(envs).blocks == (("observation", 3),)
-        assert np.shape(envs.reset()) == (1, 3)
+        assert np.asarray(envs.reset()).shape == (1, 3)
     finally:
         envs.close()
