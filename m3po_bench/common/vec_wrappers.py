@@ -23,6 +23,10 @@ class VecPreviousActionReward(VecEnvWrapper):
         self._first = np.zeros((venv.num_envs, action.shape[0] + 2))
         self._first[:, -1] = 1.0
 
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether ``get_attr`` finds it; see there."""
+        return attr_name == "observation_layout" or self.venv.has_attr(attr_name)
+
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """The layout is this wrapper's own; everything else is the wrapped env's."""
         if attr_name == "observation_layout":
