@@ -72,4 +72,4 @@ def test_an_action_costs_little_more_than_its_matrix_products(
             for x, weight in layers:
                 torch.bmm(x, weight)
 
-    assert ratio(ours, peer) < 1.6
+    assert ratio(ours, peer) < 1.8
