@@ -1,7 +1,9 @@
 """Where an interrupted run goes on from, if its agent can be resumed exactly.
 
 The agent keeps its own state in one file (``exact_resume``, ``checkpoint_due`` and ``resume`` of
-``common.meta_algorithm``); a note beside it says what it belongs to. Nothing is unpickled.
+``common.meta_algorithm``). A note beside it says what it belongs to, and what had been spent at the
+checkpoint's env step: it is written first, so it still knows the checkpoint before the one that is
+due, which a kill in between leaves. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ class RunCheckpoint:
         self._path, self._note = folder / CHECKPOINT, folder / CHECKPOINT_NOTE
         self._every, self._last = every, 0
         self._end = spec.budget.steps
+        self._at: dict[str, dict[str, Any]] = {}
         self.made_by: dict[str, Any] = {
             "config_hash": spec.config_hash,
             "seed": spec.seed,
@@ -53,15 +56,18 @@ class RunCheckpoint:
         Returns:
             The agent, and what ``look`` was given for the note; None for a new one.
         """
-        model, note = make(), self._fitting_note()
-        if note is not None and _can_resume(model):
+        model, noted = make(), self._noted()
+        if noted and _can_resume(model):
             try:
                 model.resume(self._path)
-            except Exception as error:  # cut short or edited: whatever it raises
-                warnings.warn(f"{self._path} cannot be gone on from: {error}", stacklevel=2)
-                model = make()  # half of the other may have been taken over
-            else:
                 self._last = int(model.num_timesteps)
+                note = noted[str(self._last)]
+            except Exception as error:  # cut short or edited: whatever it raises
+                reason = f"{type(error).__name__}: {error}"
+                warnings.warn(f"{self._path} cannot be gone on from: {reason}", stacklevel=2)
+                model, self._last = make(), 0  # half of the other may have been taken over
+            else:
+                self._at = {str(self._last): note}
                 return model, note
         self.clear()
         return model, None
@@ -78,7 +84,8 @@ class RunCheckpoint:
         due = step - self._last >= self._every and step < self._end
         if due and _can_resume(model) and all(dones):
             self._last = step
-            write_atomically(self._note, json.dumps({**note(), "made_by": self.made_by}))
+            self._at = dict([*self._at.items(), (str(step), note())][-2:])
+            write_atomically(self._note, json.dumps({"made_by": self.made_by, "at": self._at}))
             model.checkpoint_due = self._path
 
     def clear(self) -> None:
@@ -86,15 +93,17 @@ class RunCheckpoint:
         for path in (self._note, self._path):
             path.unlink(missing_ok=True)
 
-    def _fitting_note(self) -> dict[str, Any] | None:
+    def _noted(self) -> dict[str, Any]:
+        """What ``look`` was given, by env step; nothing where it does not belong to this run."""
         try:
             note = read_json(self._note)
         except ValueError:
-            return None
+            return {}
         changed = str(self.made_by["commit"]).endswith("+")  # since when, nobody can tell
         if not isinstance(note, dict) or changed or not self._path.is_file():
-            return None
-        return note if note.get("made_by") == self.made_by else None
+            return {}
+        noted = note.get("at") if note.get("made_by") == self.made_by else None
+        return noted if isinstance(noted, dict) else {}
 
 
 def _can_resume(model: Any) -> bool:

@@ -99,6 +99,33 @@ def test_time_of_all_attempts_counts(spec: RunSpec, tmp_path: Path) -> None:
     assert record["resumed_at"] == [at]
 
 
+def test_a_kill_between_note_and_checkpoint_counts_no_time_twice(
+    spec: RunSpec, tmp_path: Path, toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, _ = make(spec, tmp_path / "undisturbed")
+    usual = toys.ToyAgent._keep
+
+    def killed(self: Any, path: Path) -> None:
+        if path.exists():  # the second checkpoint: its note has been written
+            raise ArithmeticError("struck")
+        usual(self, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toys.ToyAgent, "_keep", killed)
+        with pytest.raises(ArithmeticError):
+            make(spec, tmp_path / "struck")
+    folder = Store(tmp_path / "struck").folder(spec)
+    at = json.loads((folder / CHECKPOINT).read_text())["step"]
+    note = json.loads((folder / CHECKPOINT_NOTE).read_text())
+    first, second = note["at"]
+    assert int(first) == at < int(second)
+    note["at"][first]["learning"]["cpu"], note["at"][second]["learning"]["cpu"] = 500.0, 1000.0
+    (folder / CHECKPOINT_NOTE).write_text(json.dumps(note))
+    again, record = make(spec, tmp_path / "struck")
+    assert again == rows
+    assert 500.0 <= record["training_seconds"]["cpu"] < 600.0
+
+
 @pytest.mark.parametrize("name", [CHECKPOINT, CHECKPOINT_NOTE])
 def test_a_damaged_checkpoint_is_not_gone_on_from(spec: RunSpec, tmp_path: Path, name: str) -> None:
     rows, _ = make(spec, tmp_path / "undisturbed")
