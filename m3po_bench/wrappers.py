@@ -156,10 +156,8 @@ class PreviousActionReward(
         self._own, self._previous = slice(0, width), slice(width, width + action.shape[0])
         self._seen = np.zeros(self.observation_space.shape, self._dtype)
         self._first = np.concatenate([np.zeros(action.shape[0] + 1), [1.0]]).astype(self._dtype)
-        # gym.make keeps the time limit in a wrapper, where a meta-env that draws the changes of
-        # a whole episode cannot see it.
-        if hasattr(env.unwrapped, "horizon") and env.spec and env.spec.max_episode_steps:
-            env.unwrapped.horizon = env.spec.max_episode_steps
+        has_limit = hasattr(env.unwrapped, "horizon") and env.spec is not None
+        self._time_limit = env.spec.max_episode_steps if has_limit and env.spec else None
 
     @property
     def observation_layout(self) -> ObservationLayout:
@@ -171,6 +169,10 @@ class PreviousActionReward(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Reset; see ``gymnasium.Env.reset``."""
+        # gym.make keeps the time limit in a wrapper, where a meta-env that draws the changes of
+        # a whole episode cannot see it. Told at every reset, as a pickled MuJoCo env is made anew.
+        if self._time_limit is not None:
+            self.env.unwrapped.horizon = self._time_limit  # type: ignore[attr-defined]
         obs, info = self.env.reset(seed=seed, options=options)
         return np.concatenate([obs, self._first]), info
 

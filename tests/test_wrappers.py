@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 from functools import partial
 from typing import Any
 
@@ -58,11 +60,13 @@ def test_the_previous_transition_follows_the_observation() -> None:
             assert env.observation_space.contains(obs)
 
 
-def test_the_time_limit_is_passed_on_to_a_meta_env() -> None:
-    assert meta(gym.make(POINT)).horizon == 100
-    assert meta(gym.make(POINT, max_episode_steps=30)).horizon == 30
-    assert meta(gym.make(POINT, max_episode_steps=-1)).horizon == 100
-    assert PendulumRandomParamsEnv().horizon == 200
+@pytest.mark.parametrize(("limit", "horizon"), [(None, 200), (30, 30), (-1, 200)])
+def test_the_time_limit_is_passed_on_to_a_meta_env(limit: int | None, horizon: int) -> None:
+    """A MuJoCo env that is copied or pickled is made anew from its own arguments."""
+    made = gym.make(HOPPER, max_episode_steps=limit)
+    for env in (made, copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        env.reset(seed=0)
+        assert meta(env).horizon == horizon
 
 
 def test_any_flat_env_can_be_wrapped() -> None:

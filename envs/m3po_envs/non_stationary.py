@@ -119,11 +119,26 @@ class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.Reco
             raise ValueError("fields is empty: name at least one, such as 'body_mass'")
         self._weights = reward_weights(env.unwrapped)
         self._varied = [_parse(env.unwrapped, name, given) for name, given in fields.items()]
-        self._fields = ModelFields(model, [name for name in fields if name not in self._weights])
+        self._fields = self._fields_of(model)
         self.env_id = f"NonStationary/{env.spec.id}"  # type: ignore[misc]
         self._recipe = json.dumps([env.spec.id, fields], sort_keys=True)
         MetaEnvBase.__init__(self, schedule, split, visibility)
         self.horizon = env.spec.max_episode_steps
+
+    def _fields_of(self, model: mujoco.MjModel) -> ModelFields:
+        names = dict.fromkeys(varied.field for varied in self._varied)
+        return ModelFields(model, [name for name in names if name not in self._weights])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Views into a model do not survive copying: they would be arrays of their own.
+        return {**vars(self), "_fields": self._fields.nominal}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        # Gymnasium's own MuJoCo envs are made anew by copying, with a nominal model.
+        self._fields = self._fields_of(self.env.unwrapped.model)  # type: ignore[attr-defined]
+        self._fields.nominal = state["_fields"]
+        self._apply(self._task)
 
     def _tasks_of(self, split: str) -> TaskDistribution:
         each = [(name, varied) for varied in self._varied for name in varied.names]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import re
 from typing import Any
 
@@ -46,6 +48,20 @@ def same(first: list[Any], second: list[Any]) -> bool:
         np.array_equal(a, b) and r == s and np.array_equal(t, u)
         for (a, r, t), (b, s, u) in zip(first, second, strict=True)
     )
+
+
+def test_copies_change_their_physics_too() -> None:
+    made = make(schedule=BUSY)
+    played = rollout(made, seed=3)
+    for env in (copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
+        body: Any = env.unwrapped
+        model, task = body.model, env.task
+        assert np.allclose(model.body_mass, made.unwrapped.model.body_mass)  # type: ignore[attr-defined]
+        assert same(rollout(env, seed=3), played)
+        assert env.task == task
+        env.reset(options={"task": (1.5, 0.7, -1.1, 0.9, 1.0)})
+        nominal = gym.make("Hopper-v5").unwrapped.model  # type: ignore[attr-defined]
+        assert np.allclose(model.body_mass, 1.5 * nominal.body_mass)
 
 
 def test_a_task_writes_its_values_into_the_model() -> None:
