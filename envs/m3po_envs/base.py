@@ -184,6 +184,15 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         return self._first_task
 
     @property
+    def kept_task(self) -> Task | None:
+        """The task that later episodes will start in; None if each draws its own.
+
+        Either forced by ``reset``'s options, or, under a schedule that keeps it, the first one
+        since a reset with a seed.
+        """
+        return self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)
+
+    @property
     def schedule(self) -> Schedule:
         """The schedule in force."""
         return self._schedule
@@ -287,7 +296,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         """First task and changes of the next episode, from one integer of ``np_random``."""
         self._forced_task = options.get("task", self._forced_task)
         self._schedule = options.get("schedule", self._schedule)
-        kept = self._forced_task or (self._life_task if self._schedule.keeps_first_task else None)
+        kept = self.kept_task
         free = bool(self._episodes) and kept is None and "change_seed" not in options
         if free and "episode" not in options and self._interrupted is not None:
             # The stream from which episodes are drawn goes on where a frozen one interrupted it.

@@ -231,7 +231,7 @@ class MetaAlgorithm(BaseAlgorithm):
         for name in _COUNTERS:
             setattr(self, name, found[name])
         self._restore(found["training"])
-        self._begin_anew(found["seed"])
+        self._begin_anew(found["seed"], found["kept_tasks"])
         return self
 
     def _take_checkpoint(self, path: Path) -> None:
@@ -242,15 +242,26 @@ class MetaAlgorithm(BaseAlgorithm):
             "parameters": self.get_parameters(),
             "training": self._training_state(),
             "seed": seed,
+            "kept_tasks": self._kept_tasks(),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
         write_checkpoint(path, content)
-        self._begin_anew(seed)
+        self._begin_anew(content["seed"], content["kept_tasks"])
 
-    def _begin_anew(self, seed: int) -> None:
-        """Seed everything and start new episodes: all that follows depends on ``seed`` alone."""
+    def _kept_tasks(self) -> list[list[float] | None]:
+        """By env, the parameters of the task that its later episodes start in; None without."""
+        assert self.env is not None
+        if not self.env.has_attr("kept_task"):
+            return [None] * self.n_envs
+        tasks = self.env.get_attr("kept_task")
+        return [None if task is None else [float(x) for x in task.params] for task in tasks]
+
+    def _begin_anew(self, seed: int, kept_tasks: list[list[float] | None]) -> None:
+        """Seed everything and start new episodes: what follows depends on the arguments alone."""
         assert self.env is not None
         self.set_random_seed(seed)
+        if any(kept_tasks):  # else a seed would bring an env under the schedule "static" a new one
+            self.env.set_options([{"task": task} if task else {} for task in kept_tasks])
         self._last_obs = cast(Array, self.env.reset())
         self._last_episode_starts = np.ones(self.n_envs, dtype=bool)
         self._agent_state = self._warm_start = None

@@ -373,8 +373,8 @@ class M3PO(MetaAlgorithm):
         self._next_fit = state["next_fit"]
         self._fitted = state["fitted"]
 
-    def _begin_anew(self, seed: int) -> None:
-        super()._begin_anew(seed)
+    def _begin_anew(self, seed: int, kept_tasks: list[list[float] | None]) -> None:
+        super()._begin_anew(seed, kept_tasks)
         # All are functions of networks and D_env, but were made step by step and at another time.
         self.policy.refresh_states(self.replay_buffer)
         self.imagined.clear()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import cast
 
+import gymnasium as gym
 import pytest
 import torch
 from stable_baselines3.common.callbacks import BaseCallback
 
 from m3po_bench import make_agent
 from m3po_bench.common.checkpoints import ExactCheckpoint, read_checkpoint, write_checkpoint
+from m3po_bench.common.meta_algorithm import MetaAlgorithm
 
 ENV = "M3PO/PointFwdBwd-v0"
 
@@ -67,3 +70,25 @@ def test_checkpoints_wait_for_the_end_of_an_episode(tmp_path: Path) -> None:
     model = make_agent("M3PO", ENV, preset="tiny", seed=0, learning_starts=10_000)
     model.learn(650, callback=[ExactCheckpoint(tmp_path / "at.pt", every=120), Watch()])
     assert due == [200, 400, 600]
+
+
+def test_a_task_that_is_kept_outlives_checkpoints(tmp_path: Path) -> None:
+    """Under ``static`` an env's first task stays, though a checkpoint seeds the env anew."""
+    tasks: list[tuple[float, ...]] = []
+
+    class Watch(BaseCallback):
+        def _on_step(self) -> bool:
+            tasks.extend(task.params for task in self.training_env.get_attr("task"))
+            return True
+
+    def agent() -> MetaAlgorithm:
+        env = gym.make("M3PO/Walker2dRandomParams-v0", schedule="static", max_episode_steps=20)
+        settings = {"seed": 0, "learning_starts": 10_000}
+        return cast(MetaAlgorithm, make_agent("M3PO", env, preset="tiny", **settings))
+
+    checkpoint = ExactCheckpoint(tmp_path / "at.pt", every=20)
+    agent().learn(80, callback=[checkpoint, Watch()])
+    resumed = agent().resume(tmp_path / "at.pt")
+    resumed.learn(20, callback=Watch(), reset_num_timesteps=False)
+    assert len(tasks) == 100
+    assert len(set(tasks)) == 1
