@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 Env = gym.Env[Any, Any]
+
+
+class ParallelCopies(DummyVecEnv):
+    """SB3's DummyVecEnv, but for the copies' seeds.
+
+    SB3 gives the i-th env ``seed + i``: of ten copies, agents with the seeds 0 and 1 would share
+    nine streams of tasks and starts.
+    """
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Seeds for the next reset: the first env's as given, the others' derived from it."""
+        if seed is None:
+            return super().seed(None)
+        derived = np.random.SeedSequence(seed).generate_state(self.num_envs) >> 1
+        self._seeds = [seed, *(int(each) for each in derived[1:])]
+        return self._seeds
 
 
 def parallel_copies(
@@ -39,4 +56,4 @@ def parallel_copies(
     copies = [given, *(gym.make(spec) for _ in range(n_envs - 1) if spec is not None)]
     wrapped = copies if wrap is None else [wrap(copy) for copy in copies]
     monitored = [copy if is_wrapped(copy, Monitor) else Monitor(copy) for copy in wrapped]
-    return DummyVecEnv([lambda copy=copy: copy for copy in monitored])  # type: ignore[misc]
+    return ParallelCopies([lambda copy=copy: copy for copy in monitored])  # type: ignore[misc]
