@@ -5,6 +5,7 @@ A run's ``run.json`` holds checksums of its files; a run that does not fit them 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import json
@@ -13,7 +14,6 @@ import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,9 @@ class Store:
             return False
         try:
             folder = self.folder(spec)
+            _sweep(folder)
             fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
-            shutil.rmtree(fresh, ignore_errors=True)
-            shutil.copytree(other.folder(spec), fresh)
+            shutil.copytree(other.folder(spec), fresh, ignore=shutil.ignore_patterns(".*"))
             shutil.rmtree(folder, ignore_errors=True)  # what was not finished
             fresh.rename(folder)
         finally:
@@ -119,7 +119,7 @@ class Store:
         return True
 
     def begin(self, spec: RunSpec, step: int = 0, reported: Sequence[str] = ()) -> Path:
-        """Make the run's folder, without what an unfinished run has left there.
+        """Make the run's folder, without what an unfinished run has left there or beside it.
 
         Args:
             spec: Which run.
@@ -138,8 +138,7 @@ class Store:
         folder = self.folder(spec)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RUN).unlink(missing_ok=True)
-        for half_written in folder.glob(f".*.{MODEL}"):
-            half_written.unlink()
+        _sweep(folder)
         for name in (EVALUATION, TRACE, CHANGES, BY_AGE):
             (folder / name).unlink(missing_ok=True)
         kept = _rows_until(folder / ROWS, step) if step else []
@@ -329,7 +328,7 @@ def decompressed(path: Path) -> str:
         raise SuiteError(f"{path}: {error}; run the suite again, or remove the file") from None
 
 
-@contextmanager
+@contextlib.contextmanager
 def _replacing(path: Path, temporary: Path) -> Iterator[Path]:
     """``temporary`` is written inside and then becomes ``path``; nothing of it stays otherwise."""
     try:
@@ -337,6 +336,19 @@ def _replacing(path: Path, temporary: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a kill has left half written of a run: its names begin with a dot.
+
+    Nobody but the holder of the run's lock writes there, so nobody else's are among them.
+    """
+    for path in (*folder.glob(".*"), *folder.parent.glob(f".{folder.name}.*")):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):  # a network file system keeps what is open so
+                path.unlink()
 
 
 def _read_record(folder: Path) -> tuple[dict[str, Any] | None, str]:

@@ -124,6 +124,36 @@ def test_a_failed_write_leaves_nothing(store: Store, spec: RunSpec) -> None:
     assert [path.name for path in folder.iterdir()] == [ROWS]
 
 
+def _leave_half_written(folder: Path) -> list[Path]:
+    """What a kill may leave in a run's folder, and beside it."""
+    half = folder.with_name(f".{folder.name}.123")
+    half.mkdir(parents=True)
+    files = [half / RUN, *(folder / name for name in (f".123.{MODEL}", f".{CHANGES}.123"))]
+    for path in files:
+        path.write_text("half")
+    return [half, *files]
+
+
+def test_what_a_kill_left_goes_when_the_run_is_made_anew(store: Store, spec: RunSpec) -> None:
+    left = _leave_half_written(store.begin(spec))
+    other = store.begin(replace(spec, seed=10)) / ".of another run, which may be live"
+    other.touch()
+    store.begin(spec)
+    assert [path for path in left if path.exists()] == []
+    assert other.exists()
+
+
+def test_what_a_kill_left_is_not_copied(store: Store, spec: RunSpec, tmp_path: Path) -> None:
+    published = Store(tmp_path / "published")
+    _finish(published, spec)
+    _leave_half_written(published.folder(spec))
+    left = _leave_half_written(store.begin(spec))
+    assert store.adopt(spec, published)
+    assert [path for path in left if path.exists()] == []
+    assert sorted(path.name for path in store.folder(spec).iterdir()) == [EVALUATION, RUN]
+    assert [path.name for path in store.folder(spec).parent.iterdir()] == ["seed0"]
+
+
 def test_writing_replaces_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, "old")
