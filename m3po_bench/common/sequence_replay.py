@@ -170,8 +170,22 @@ class SequenceReplay:
         return rows
 
     def sample_first(self, n: int) -> RealTransitions:
-        """``n`` first transitions of stored sequences, uniformly with replacement."""
+        """``n`` first transitions of stored sequences, uniformly with replacement.
+
+        Once the ring is full, the oldest sequence of each stream may have lost its beginning, and
+        is left out.
+
+        Raises:
+            ValueError: If no sequence is left, each being as long as the ring.
+        """
         first = self.sequences().rows[0]
+        if self._n_added > self._capacity:
+            first = first[first // self.n_envs != self._oldest % self._capacity]
+        if len(first) == 0:
+            raise ValueError(
+                f"no first step of a sequence is stored: expected a replay of more than "
+                f"{self._capacity} steps of each env, or shorter episodes"
+            )
         return self.take(first[torch.randint(len(first), (n,))])
 
     @property

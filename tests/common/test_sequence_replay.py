@@ -76,6 +76,18 @@ def test_starts_are_as_late_as_asked_for(recency: float) -> None:
         assert abs((later < 0.5).float().mean().item() - 0.5**recency) < 0.015
 
 
+def test_first_steps_are_of_sequences_whose_beginning_is_still_stored() -> None:
+    torch.manual_seed(0)
+    replay = filled(23, n_envs=2)
+    assert set(replay.sample_first(200).obs[:, 1].tolist()) == {0.0, 5.0, 10.0, 15.0, 20.0}
+    replay = filled(23, n_envs=2, max_steps=24)  # 12 of each stream, from 11 on
+    first = replay.sample_first(200)
+    assert set(first.obs[:, 1].tolist()) == {15.0, 20.0}
+    assert set(first.obs[:, 0].tolist()) == {0.0, 1.0}
+    with pytest.raises(ValueError, match="no first step of a sequence is stored: expected a repl"):
+        filled(23, episode=100, max_steps=12).sample_first(1)
+
+
 def test_sequences_visit_every_row_once_and_carry_states_back() -> None:
     replay = filled(23, n_envs=2)
     sequences = replay.sequences()
