@@ -12,6 +12,7 @@ for acting; to go on learning, keep SB3's archive.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 import warnings
@@ -41,7 +42,7 @@ _MAX_RECIPE = 100_000
 _MAX_STEPS = 1000
 _TYPES: dict[str, type] = {
     "agent": str, "env": str, "schedule": str, "seed": int, "preset": str, "kwargs": dict,
-    "observation": list, "action": list, "origin": dict,
+    "observation": list, "action": list, "weights": str, "origin": dict,
 }  # fmt: skip
 _KINDS: dict[type, str] = {str: "text", int: "a whole number", dict: "an object", list: "a list"}
 
@@ -63,6 +64,7 @@ class Recipe:
         kwargs: The agent's other arguments.
         observation: (name, width) of each block of columns that the agent sees.
         action: Lowest and highest actions.
+        weights: SHA-256 of ``weights.safetensors``, in hexadecimal digits.
         origin: Where it comes from, for readers.
     """
 
@@ -74,6 +76,7 @@ class Recipe:
     kwargs: dict[str, Any]
     observation: list[Any] = field(default_factory=list)
     action: list[Any] = field(default_factory=list)
+    weights: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
 
 
@@ -121,7 +124,7 @@ def export(model: Any, recipe: Recipe, folder: Path) -> None:
 
     Args:
         model: The trained agent.
-        recipe: What it was made with; ``observation`` and ``action`` are filled in.
+        recipe: What it was made with; ``observation``, ``action`` and ``weights`` are filled in.
         folder: Where to: ``ENV-SCHEDULE/AGENT`` of a zoo, for ``load_pretrained`` to find it.
 
     Raises:
@@ -139,6 +142,8 @@ def export(model: Any, recipe: Recipe, folder: Path) -> None:
             f"{recipe.agent} on {recipe.env} has {len(data):,} bytes of weights that it acts with; "
             f"a zoo takes at most {MAX_BYTES:,}"
         )
+    recipe = replace(recipe, weights=hashlib.sha256(data).hexdigest())
+    # The recipe last: until it is there, weights that it was not written with are refused.
     files = {WEIGHTS: data, RECIPE: (json.dumps(asdict(recipe), indent=2) + "\n").encode()}
     with tempfile.TemporaryDirectory() as written:
         for name, content in files.items():
@@ -164,7 +169,7 @@ def load(folder: Path) -> Any:
         UnknownNameError: If its agent or env is not registered here.
     """
     recipe = read_recipe(folder)
-    weights = _read_weights(folder / WEIGHTS)
+    weights = _read_weights(folder / WEIGHTS, recipe.weights)
     model = _rebuilt(recipe)
     for name, here in _spaces(model.env).items():
         if getattr(recipe, name) != here:
@@ -294,12 +299,19 @@ def _read(path: Path, limit: int) -> bytes:
     return content
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path, sha256: str) -> dict[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
+    data = _read(path, MAX_BYTES)
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise ZooError(
+            f"{path}: its SHA-256 is {found[:12]}..., but {RECIPE} was written for weights of "
+            f"{_shown(sha256[:12])}...: the two are not of one agent, or one was edited; export "
+            "it again"
+        )
     try:
-        return parse(_read(path, MAX_BYTES))
+        return parse(data)
     except SafetensorError as error:
         raise ZooError(f"{path}: not safetensors: {_one_line(error)}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sys
@@ -129,11 +130,25 @@ def write(name: str, content: bytes) -> Callable[[Path], None]:
     return apply
 
 
+def seal(folder: Path) -> None:
+    """Let the recipe name the weights that are there."""
+    edit(weights=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest())(folder)
+
+
+def forge(content: bytes) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        (folder / WEIGHTS).write_bytes(content)
+        seal(folder)
+
+    return apply
+
+
 def reweigh(change: Callable[[dict[str, torch.Tensor]], Any]) -> Callable[[Path], None]:
     def apply(folder: Path) -> None:
         weights = load_file(folder / WEIGHTS)
         change(weights)
         save_file(weights, folder / WEIGHTS)
+        seal(folder)
 
     return apply
 
@@ -164,8 +179,11 @@ BIAS = "actor.mu.bias"
         (edit(observation=[["observation", 4]]), "made for observation .* but .* has"),
         (edit(action=[[-2.0], [2.0]]), "made for action .* but .* has"),
         (lambda folder: (folder / WEIGHTS).unlink(), "weights.safetensors: missing"),
-        (write(WEIGHTS, b"\x80\x04K\x01."), "not safetensors"),
-        (write(WEIGHTS, b"\xff" * 100), "not safetensors"),
+        (forge(b"\x80\x04K\x01."), "not safetensors"),
+        (forge(b"\xff" * 100), "not safetensors"),
+        (write(WEIGHTS, b"\x80"), "SHA-256 is 76be8b528d00.*, but agent.json was written for"),
+        (edit(weights="abc"), "but agent.json was written for weights of 'abc'"),
+        (edit(weights=None), "weights = None, expected text"),
         (write(WEIGHTS, bytes(2_000_001)), "more than 2,000,000 bytes"),
         (reweigh(lambda w: w.pop(BIAS)), f"weight '{BIAS}' is missing"),
         (reweigh(lambda w: w.update(extra=torch.zeros(1))), "unknown weight 'extra'"),
@@ -190,6 +208,28 @@ def test_hostile_files_are_refused_in_one_line(
         zoo.load(folder)
     assert type(raised.value) in (ZooError, registry.UnknownNameError)
     assert "\n" not in str(raised.value)
+
+
+def test_a_kill_while_an_agent_is_replaced_is_found(sac: Path, tmp_path: Path) -> None:
+    """Both files fit the class and the env, but they are of different agents."""
+    folder = tmp_path / "SAC"
+    shutil.copytree(sac, folder)
+    usual, replaced = Path.replace, []
+
+    def killed(self: Path, target: Path) -> Path:
+        if replaced:
+            raise KeyboardInterrupt
+        replaced.append(target)
+        return usual(self, target)
+
+    other = make_agent("SAC", ENV, preset="tiny", seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            zoo.export(other, recipe_of("SAC"), folder)
+    assert [target.name for target in replaced] == [WEIGHTS]
+    with pytest.raises(ZooError, match="not of one agent"):
+        zoo.load(folder)
 
 
 def test_an_agent_that_is_too_large_is_refused(tmp_path: Path) -> None:
