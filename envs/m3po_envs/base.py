@@ -77,6 +77,23 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     | `change_seed` | seed of this episode's change list                                       |
     | `episode`     | plays that frozen episode of the split `test` or `ood`                   |
 
+    An observation is flat. Its blocks of columns, from left to right:
+
+    | block             | width     | there with              | holds                             |
+    |-------------------|-----------|-------------------------|-----------------------------------|
+    | `observation`     | see card  |                         | the body's observation            |
+    | `task_changed`    | 1         | `visibility="notified"` | as in `info`                      |
+    | `task`            | n_params  | `visibility="oracle"`   | as in `info`                      |
+    | `previous_action` | n_actions |                         | last step's action, 0 after reset |
+    | `previous_reward` | 1         |                         | its reward, 0 after reset         |
+    | `first_step`      | 1         |                         | 1 after reset, else 0             |
+
+    The last three are added by `m3po_bench.wrappers.PreviousActionReward`, which every registered
+    id has. `m3po_bench.wrappers.layout_of(env)` gives the blocks, and the indices of their columns.
+    Examples, also for envs of your own: [Tasks and changes](changes.md). Which agents have been
+    run on which env, for how long and with which preset:
+    [Published runs](leaderboard.md#published-runs).
+
     A subclass sets ``env_id`` and ``distributions``, implements ``_apply``, and ``reward`` and
     ``terminated`` of ``m3po_bench.tasks.MetaEnv``, and calls this ``__init__`` after the body's.
     """
