@@ -247,7 +247,7 @@ def test_suites_in_pages_are_valid() -> None:
         assert parse_suite(tomllib.loads(code)).runs()
 
 
-@pytest.mark.parametrize("page", ["changes", "arguments"])
+@pytest.mark.parametrize("page", ["index", "changes", "arguments"])
 def test_its_python_runs(page: str) -> None:
     code = "\n".join(blocks(DOCS / f"{page}.md", "python"))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
