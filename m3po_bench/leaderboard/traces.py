@@ -49,7 +49,8 @@ CHANGE_COLUMNS = (
 
 ``length``: until the next change or the end. ``drop``: of the reward, see ``metrics.drop_depth``.
 ``regret``, ``recovery``, ``recovered`` and ``savings`` (where the task had been there before the
-last change): see ``metrics``; empty where the package ships no references.
+last change, and by a change, not the reset): see ``metrics``; empty where the package ships no
+references.
 """
 
 AGE_COLUMNS = ("age", "changes", "reward")
@@ -118,7 +119,8 @@ def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.D
                 found += [recovered.time, int(recovered.observed)]
             else:
                 found += [None, None]
-            known = i >= 2 and tasks[i - 2] == tasks[i] and len(oracle) > 0
+            # The first segment began from rest, which costs reward that no change does.
+            known = i >= 3 and tasks[i - 2] == tasks[i] and len(oracle) > 0
             found.append(savings(parts[i - 2], parts[i], oracle) if known else None)
             rows.append(tuple(found))
             start += len(parts[i])
