@@ -11,7 +11,12 @@ import pytest
 import torch
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
+from stable_baselines3.common.callbacks import (
+    BaseCallback,
+    CheckpointCallback,
+    EvalCallback,
+    StopTrainingOnMaxEpisodes,
+)
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -177,6 +182,23 @@ def test_what_is_resumed_equals_what_went_on(name: str, tmp_path: Path) -> None:
     assert torch.equal(parameters(resumed), parameters(model))
     untouched = make(name).learn(330)
     assert not torch.equal(parameters(untouched), parameters(model))  # a new seed at 200
+
+
+@pytest.mark.parametrize("name", agent_names())
+def test_sb3s_checkpoints_keep_the_replay_buffer_of_those_that_have_one(
+    name: str, tmp_path: Path
+) -> None:
+    model = make(name)
+    model.learn(100, callback=CheckpointCallback(100, str(tmp_path), save_replay_buffer=True))
+    kept = tmp_path / "rl_model_replay_buffer_100_steps.pkl"
+    assert kept.exists() == hasattr(model, "replay_buffer")
+    if kept.exists():
+        env = gym.make(ENV, **env_kwargs(name))
+        loaded = type(model).load(tmp_path / "rl_model_100_steps", env=env)
+        loaded.load_replay_buffer(kept)
+        n_updates = loaded._n_updates
+        assert loaded.learn(100, reset_num_timesteps=False).num_timesteps == 200
+        assert loaded._n_updates > n_updates
 
 
 @pytest.mark.parametrize("name", LEARNERS)

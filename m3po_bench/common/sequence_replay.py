@@ -290,8 +290,13 @@ class SequenceReplay:
         """The inverse of ``state_dict``.
 
         Raises:
-            ValueError: If what was stored has another shape than this replay's.
+            ValueError: If what was stored is no such replay, or has another shape than this one.
         """
+        if missing := set(self.state_dict()) - set(state):
+            raise ValueError(
+                f"replay buffer: {sorted(missing)} missing, expected what an agent of this class "
+                f"has saved, got {sorted(state)}"
+            )
         for name, mine in self._data._asdict().items():
             theirs = state[name].shape
             if theirs[1:] != mine.shape[1:]:

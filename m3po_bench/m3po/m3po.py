@@ -43,8 +43,8 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
 from m3po_bench.common.arguments import check_counts, check_positive, check_shares
-from m3po_bench.common.checkpoints import File, read_checkpoint, write_checkpoint
-from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
+from m3po_bench.common.meta_algorithm import VecStep
+from m3po_bench.common.replay_algorithm import ReplayAlgorithm
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.m3po.branched_rollouts import ImaginedReplay, branch, deal_out, real_transitions
@@ -64,7 +64,7 @@ _COUNTS = (
 )  # fmt: skip
 
 
-class M3PO(MetaAlgorithm):
+class M3PO(ReplayAlgorithm):
     """Branched meta-rollouts and soft actor-critic over histories; see the module's docstring.
 
     Args:
@@ -342,20 +342,13 @@ class M3PO(MetaAlgorithm):
         real = real_transitions(self.policy, self._histories(n * n_real))
         return deal_out(n, imagined, real)
 
-    def save_replay_buffer(self, path: File) -> None:
-        """Save D_env, as SB3's method of this name does; tensors only, nothing pickled."""
-        write_checkpoint(path, self.replay_buffer.state_dict())
+    def _stored(self) -> dict[str, Any]:
+        return dict(self.replay_buffer.state_dict())
 
-    def load_replay_buffer(self, path: File) -> None:
-        """Go on with a saved D_env; learning refits the meta-model before anything else.
-
-        Raises:
-            ValueError: If it was saved from another env, number of envs or history size.
-        """
-        self.replay_buffer.load_state_dict(read_checkpoint(path))
+    def _take_over(self, stored: dict[str, Any]) -> None:
+        self.replay_buffer.load_state_dict(stored)
         self.policy.refresh_states(self.replay_buffer)
-        self._next_fit = self._next_rollouts = 0
-        self._last_obs = None  # a running episode would be stored as the last saved one's end
+        self._next_fit = self._next_rollouts = 0  # the meta-model is refitted before anything else
 
     def _training_state(self) -> dict[str, Any]:
         return {

@@ -29,8 +29,9 @@ from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequen
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
 from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen, keep_where
-from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
+from m3po_bench.common.meta_algorithm import VecStep
 from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
+from m3po_bench.common.replay_algorithm import ReplayAlgorithm
 from m3po_bench.common.sequence_replay import SequenceReplay
 from m3po_bench.registry import unknown_name
 from m3po_bench.wrappers import HISTORY_BLOCKS, TASK, ObservationLayout
@@ -118,7 +119,7 @@ class MPCPolicy(HistoryPolicy):
         )
 
 
-class AdaptiveMPC(MetaAlgorithm):
+class AdaptiveMPC(ReplayAlgorithm):
     """Collects with its own plans and refits its model to all data; a rule adapts the model.
 
     Args:
@@ -255,6 +256,13 @@ class AdaptiveMPC(MetaAlgorithm):
         memory = recall(self.policy.model, running_sequences(self.replay_buffer))
         rest = self._agent_state[len(memory) :]
         self._agent_state = (*(x.numpy() for x in memory), *rest)
+
+    def _stored(self) -> dict[str, Any]:
+        return dict(self.replay_buffer.state_dict())
+
+    def _take_over(self, stored: dict[str, Any]) -> None:
+        self.replay_buffer.load_state_dict(stored)
+        self._next_fit = 0
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """Errors with and without what the model remembers, on held-out episodes.

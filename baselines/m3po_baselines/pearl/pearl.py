@@ -58,6 +58,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from reprlib import repr as shortened
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -72,7 +73,8 @@ from m3po_baselines.pearl.collection import CollectionPlan, Segment
 from m3po_baselines.pearl.policies import BELIEF_UPDATES, BeliefPolicy
 from m3po_baselines.pearl.task_replay import TaskReplay
 from m3po_bench.common.arguments import check_counts
-from m3po_bench.common.meta_algorithm import Array, MetaAlgorithm, VecStep
+from m3po_bench.common.meta_algorithm import Array, VecStep
+from m3po_bench.common.replay_algorithm import ReplayAlgorithm
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.common.vec_wrappers import reset_one
 from m3po_bench.registry import unknown_name
@@ -85,7 +87,7 @@ _COUNTS = (
 )  # fmt: skip
 
 
-class PEARL(MetaAlgorithm):
+class PEARL(ReplayAlgorithm):
     """Soft actor-critic given a belief about the task; see the module's docstring.
 
     Training chooses its tasks, which most agents cannot: an env that has ``tasks`` must accept
@@ -218,10 +220,7 @@ class PEARL(MetaAlgorithm):
         widths = (len(self.train_tasks), policy.obs_dim, policy.action_dim)
         self.replay_buffer = TaskReplay(*widths, self.buffer_size)
         self.encoder_buffer = TaskReplay(*widths, self.encoder_buffer_size)
-        self.plan = CollectionPlan(
-            len(self.train_tasks), self.initial_steps, self.tasks_per_iteration,
-            self.prior_steps, self.posterior_steps, np.random.default_rng(self.seed),
-        )  # fmt: skip
+        self.plan = self._new_plan(self.initial_steps)
         self._segments: list[Segment | None] = [None] * self.n_envs
         self._z = torch.zeros(self.n_envs, policy.latent_dim)
         temperature, entropy = entropy_setting(
@@ -232,6 +231,12 @@ class PEARL(MetaAlgorithm):
             policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
             self.lr_schedule(1.0), self.gamma, self.tau, entropy,
             feature_parameters=policy.encoder.parameters(),
+        )  # fmt: skip
+
+    def _new_plan(self, initial_steps: int) -> CollectionPlan:
+        return CollectionPlan(
+            len(self.train_tasks), initial_steps, self.tasks_per_iteration,
+            self.prior_steps, self.posterior_steps, np.random.default_rng(self.seed),
         )  # fmt: skip
 
     def _draw_train_tasks(self) -> tuple[Task | None, ...]:
@@ -358,6 +363,29 @@ class PEARL(MetaAlgorithm):
         # The critics' loss is half of the published one, so this is too.
         logs = self.soft_actor_critic.update(batch, penalty=0.5 * self.kl_lambda * kl)
         return logs | {"kl_loss": self.kl_lambda * kl.detach()}
+
+    def _stored(self) -> dict[str, Any]:
+        return {
+            "tasks": self._task_parameters(),
+            "replay_buffer": self.replay_buffer.state_dict(),
+            "encoder_buffer": self.encoder_buffer.state_dict(),
+        }
+
+    def _take_over(self, stored: dict[str, Any]) -> None:
+        if (tasks := stored.get("tasks")) != (mine := self._task_parameters()):
+            raise ValueError(
+                f"replay buffer of the training tasks {shortened(tasks)}, expected "
+                f"{shortened(mine)}: load it into the agent that it was saved with, or one of the "
+                "same env and seed"
+            )
+        self.replay_buffer.load_state_dict(stored["replay_buffer"])
+        self.encoder_buffer.load_state_dict(stored["encoder_buffer"])
+        known = bool((self.encoder_buffer.sizes > 0).all())
+        self.plan = self._new_plan(0 if known else self.initial_steps)
+
+    def _task_parameters(self) -> list[list[float] | None]:
+        tasks = self.train_tasks
+        return [None if task is None else [float(x) for x in task.params] for task in tasks]
 
     def _excluded_save_params(self) -> list[str]:
         own = ["replay_buffer", "encoder_buffer", "plan", "_segments", "_z"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,28 @@ class TaskReplay:
         row = torch.cat([obs, action, ends[:1], next_obs, ends[1:]])
         self._rows[task, added % self._rows.shape[1]] = row
         self._added[task] += 1
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything stored, as tensors by name."""
+        return {"rows": self._rows, "added": self._added}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of ``state_dict``; there is room for all of it, whatever ``max_steps`` says.
+
+        Raises:
+            ValueError: If what was stored has another number of tasks or other widths.
+        """
+        rows, added = state["rows"], state["added"]
+        (n_tasks, capacity, width), (mine, _, my_width) = rows.shape, self._rows.shape
+        if (n_tasks, width) != (mine, my_width):
+            raise ValueError(
+                f"replay buffer: {n_tasks} tasks and {width} columns, expected {mine} and "
+                f"{my_width}: another env or number of training tasks"
+            )
+        self._max_steps = max(self._max_steps, capacity)
+        # A ring that was full, but has room to grow now, is full once.
+        self._added = added.clamp(max=capacity) if capacity < self._max_steps else added.clone()
+        self._rows = rows.clone()
 
     def sample(self, tasks: Tensor, n: int) -> TaskTransitions:
         """``n`` transitions of each of ``tasks``, uniformly with replacement.
