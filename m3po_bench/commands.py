@@ -116,9 +116,9 @@ class References:
 
 @dataclass(frozen=True)
 class Verify:
-    """Check a results folder: schema, protocol, configuration hashes, episodes, plausibility.
+    """Check a results folder: schema, protocol, hashes, episodes, plausibility, tables.
 
-    Reads JSON and CSV only; models are never opened.
+    Models are never opened.
 
     Try:
       m3po-bench verify results/quick

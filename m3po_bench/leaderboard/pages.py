@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,10 @@ import pandas as pd
 
 UNFINISHED = " *"
 """Behind the name of an agent that has fewer seeds than its suite asks for."""
+
+_FIGURE = re.compile(
+    r'\n<h2>[^<\n]*</h2>\n<img alt="[^"\n]*" src="data:image/png;base64,[\w+/=]*">'
+)
 
 
 class Part(NamedTuple):
@@ -93,6 +98,11 @@ def to_html(page: Page, figures: Mapping[str, bytes]) -> str:
         shown = html.escape(name.replace("_", " ").capitalize())
         body.append(f'<h2>{shown}</h2>\n<img alt="{shown}" src="data:image/png;base64,{source}">')
     return _HTML.format(title=html.escape(page.title), body="\n".join(body))
+
+
+def without_figures(text: str) -> str:
+    """What ``to_html`` makes of the same tables and no figures."""
+    return _FIGURE.sub("", text)
 
 
 def _html_table(table: pd.DataFrame) -> str:

@@ -9,26 +9,16 @@ from typing import Any
 
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import (
-    leaderboard,
-    load_rows,
-    measures_of,
-    over_envs,
-    scores_by_group,
-    seed_returns,
-)
-from m3po_bench.leaderboard.costs import run_costs
-from m3po_bench.leaderboard.entry_metrics import ENTRY, entry_metrics
+from m3po_bench.leaderboard.aggregate import measures_of, scores_by_group
 from m3po_bench.leaderboard.grid import SuiteError
-from m3po_bench.leaderboard.pages import to_html, to_latex, to_markdown
-from m3po_bench.leaderboard.pairs import pairs
+from m3po_bench.leaderboard.pages import to_html, to_markdown
 from m3po_bench.leaderboard.plots import RETURN, agent_colours, learning_curves
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
+from m3po_bench.leaderboard.report_tables import PAGE, make_tables
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import BY_AGE, CHANGES, COLUMNS, OF_RUN, Store, write_atomically
+from m3po_bench.leaderboard.store import BY_AGE, COLUMNS, OF_RUN, Store, write_atomically
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
-from m3po_bench.leaderboard.tables import make_page, to_csv
 from m3po_bench.leaderboard.traces import digest_traces, load_table
 
 FurtherFigure = Callable[[pd.DataFrame, Mapping[str, Any]], bytes | None]
@@ -81,39 +71,25 @@ def write_report(
     if not finished:
         raise SuiteError(f"no finished runs in {store.root}")
     digest_traces(store, finished, references)
-    rows, changes = load_rows(finished), load_table(finished, CHANGES)
-    suite = store.read_suite() or {"name": store.root.name, "seeds": int(rows["seed"].nunique())}
-    configs = {
-        (record["agent"], record["env"], record["schedule"]): record["config"]
-        for _, record in finished
-    }
-    metrics = entry_metrics(rows, changes, references)
-    table = leaderboard(rows, references, suite["seeds"]).merge(metrics, on=ENTRY, how="left")
-    together = over_envs(rows, references)
-    page = make_page(table, seed_returns(rows), references, suite, configs, together)
-    markdown = to_markdown(page)
+    tables = make_tables(store, finished, references)
+    rows, changes, suite = tables.rows, tables.changes, tables.suite
     measures, colours = measures_of(finished, rows), agent_colours(rows["agent"])
     drawn: dict[str, bytes | None] = {
         **_curves(rows, references, suite, colours),
         **_recoveries(changes, load_table(finished, BY_AGE), references, colours),
-        **_summaries(table, rows, references, colours),
+        **_summaries(tables.table, rows, references, colours),
         "model_error": model_errors(measures, colours),
         **{name: draw(measures, colours) for name, draw in (further_figures or {}).items()},
     }
     figures = {name: image for name, image in drawn.items() if image is not None}
     contents: dict[str, str | bytes | None] = {
-        "leaderboard.md": markdown,
-        "leaderboard.csv": to_csv(table),
-        "leaderboard.tex": to_latex(page),
-        "leaderboard.html": to_html(page, figures),
-        "runs.csv": to_csv(run_costs(finished)),
-        "over_envs.csv": None if together.empty else to_csv(together),
-        "pairs.csv": None if (of_two := pairs(rows)).empty else to_csv(of_two),
+        **tables.contents,
+        PAGE: to_html(tables.page, figures),
         **{f"figures/{name}.png": image for name, image in drawn.items()},
     }
     for name in _earlier_figures(store.root, rows):
         contents.setdefault(name, None)
-    return Report(table, markdown, _written(store.root, contents))
+    return Report(tables.table, to_markdown(tables.page), _written(store.root, contents))
 
 
 def _earlier_figures(root: Path, rows: pd.DataFrame) -> list[str]:

@@ -1,8 +1,8 @@
 """Checks of a results folder that somebody else may have made.
 
-Only JSON and compressed CSV are read, up to a size; links are refused, models and everything else
-are never opened. What is found is told, one line for each problem; nothing in a folder makes this
-raise.
+Only JSON, CSV and the report's tables are read, up to a size; links are refused, models and
+everything else are never opened. Runs that ``runs.csv`` lists must be there, and tables be what the
+runs give. What is found is told, one line for each problem; nothing in a folder makes this raise.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import json
 import math
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 
 from m3po_bench.leaderboard.checksums import damage
-from m3po_bench.leaderboard.grid import PROTOCOL, config_hash
+from m3po_bench.leaderboard.grid import PROTOCOL, SuiteError, config_hash
+from m3po_bench.leaderboard.pages import to_html, without_figures
 from m3po_bench.leaderboard.references import load_references
+from m3po_bench.leaderboard.report_tables import PAGE, RUNS, make_tables
 from m3po_bench.leaderboard.settings import ONLINE, PLAYED, SHOTS, TEST
 from m3po_bench.leaderboard.store import (
     BY_AGE,
@@ -29,8 +32,11 @@ from m3po_bench.leaderboard.store import (
     COLUMNS,
     EVALUATION,
     MODEL,
+    OF_RUN,
     RUN,
+    SUITE,
     UNPUBLISHED,
+    Store,
     is_header,
 )
 from m3po_bench.leaderboard.traces import parse_table
@@ -50,6 +56,9 @@ _KINDS: dict[type, str] = {str: "text", int: "a whole number", dict: "an object"
 _BUDGET = ("steps", "checkpoints", "eval_episodes", "final_episodes")
 
 
+_REPORT_AGAIN = "make it anew with: m3po-bench report"
+
+
 class RefusedError(Exception):
     """A file that cannot be believed; the message says why."""
 
@@ -65,13 +74,13 @@ def verify(root: Path) -> tuple[int, list[str]]:
     """
     links = {path for path in root.rglob("*") if path.is_symlink()}
     problems = [f"{path}: a link; links are not followed" for path in sorted(links)]
-    runs = 0
+    found: set[str] = set()
     hashes: dict[str, str] = {}
     for path in sorted(root.glob(f"*/*/*/{RUN}")):
         if links & {path, *path.parents} or path.parent.suffix:  # the latter was set aside
             continue
-        runs += 1
         name = path.parent.relative_to(root).as_posix()
+        found.add(name)
         try:
             record = _read_record(path)
             problems += [f"{name}: {text}" for text in _record_problems(record, name)]
@@ -87,9 +96,12 @@ def verify(root: Path) -> tuple[int, list[str]]:
             problems.append(f"{name}: {error}")
         except RecursionError:
             problems.append(f"{name}: {RUN}: nested too deeply")
-    if runs == 0:
+    if not found:
         problems.append(f"{root}: no finished run (AGENT folders with seedN/{RUN})")
-    return runs, problems
+    problems += _missing_runs(root, found)
+    if not problems:  # else the tables, which are made from what is wrong, tell nothing
+        problems += _table_problems(root)
+    return len(found), problems
 
 
 def _read(path: Path) -> str:
@@ -188,6 +200,54 @@ def _check_tables(run: Path) -> None:
                 parse_table(name, _read(run / name))
             except ValueError as error:
                 raise RefusedError(f"{name}: {error}") from None
+
+
+def _missing_runs(root: Path, found: set[str]) -> Iterator[str]:
+    """What the list of runs names, where there is one, and the folder has not."""
+    if not (root / RUNS).exists():
+        return
+    try:
+        reader = csv.DictReader(io.StringIO(_read(root / RUNS)), strict=True)
+        if not {*OF_RUN} <= {*(reader.fieldnames or ())}:
+            raise RefusedError(f"{RUNS}: expected the columns {', '.join(OF_RUN)}")
+        cells = [[row[name] or "" for name in OF_RUN] for row in reader]
+    except RefusedError as error:
+        yield str(error)
+    except csv.Error as error:
+        yield f"{RUNS}: {str(error)[:100]}"
+    else:
+        for agent, env, schedule, seed in cells:
+            name = f"{short_name(env)}-{schedule}/{agent}/seed{seed}"
+            if name not in found:
+                yield f"{_shown(name)}: no finished run, but {RUNS} lists it"
+
+
+def _table_problems(root: Path) -> Iterator[str]:
+    """Where the tables, if there are any, are not what the runs give."""
+    store = Store(root)
+    try:
+        if (root / SUITE).exists():
+            _read(root / SUITE)  # not too large
+        tables = make_tables(store, store.finished(), load_references())
+        given = {**tables.contents, PAGE: to_html(tables.page, {})}
+        if not any((root / name).exists() for name in given):
+            return  # no report was made
+        for name, content in given.items():
+            if content is None:
+                if (root / name).exists():
+                    yield f"{name}: the runs give no such table; {_REPORT_AGAIN}"
+            elif line := _first_difference(without_figures(_read(root / name)), content):
+                yield f"{name}: line {line} is not what the runs give; {_REPORT_AGAIN}"
+    except (RefusedError, SuiteError) as error:
+        yield str(error)
+    except Exception as error:  # whatever comes of strange values
+        yield f"no tables can be made of its runs: {type(error).__name__}: {_shown(str(error))}"
+
+
+def _first_difference(text: str, given: str) -> int:
+    """The first line, from 1 on, that is another one; 0 if there is none."""
+    pairs = zip_longest(text.split("\n"), given.split("\n"))
+    return next((i for i, (found, line) in enumerate(pairs, 1) if found != line), 0)
 
 
 def _row_problems(record: Mapping[str, Any], rows: list[dict[str, Any]]) -> Iterator[str]:

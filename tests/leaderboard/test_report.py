@@ -146,9 +146,10 @@ def test_report_writes_table_and_figure(store: Store, references: References) ->
     report = write_report(store, references)
     names = [str(path.relative_to(store.root)) for path in report.paths]
     assert names == [
-        *(f"leaderboard.{kind}" for kind in ("md", "csv", "tex", "html")),
+        *(f"leaderboard.{kind}" for kind in ("md", "csv", "tex")),
         "runs.csv",
         "pairs.csv",
+        "leaderboard.html",
         "figures/learning_curves_hazard.png",
         "figures/scores_hazard.png",
     ]

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 
 from m3po_bench.leaderboard.checksums import KEY, sealed
 from m3po_bench.leaderboard.grid import config_hash
+from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.store import (
     BY_AGE,
     CHANGES,
     EVALUATION,
     MODEL,
     RUN,
+    SUITE,
     Store,
     compressed,
 )
@@ -206,6 +208,74 @@ def test_checksums_are_held_against_the_files(
     _, problems = verify(folder)
     assert len(problems) == 1
     assert said in problems[0]
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published folder, tables and all, cut down to one env."""
+    root = tmp_path_factory.mktemp("reported") / "quick"
+    for agent in ("M3PO", "SAC"):
+        name = f"PointFwdBwd-hazard/{agent}"
+        shutil.copytree(RESULTS / "quick" / name, root / name)
+    shutil.copy(RESULTS / "quick" / SUITE, root)
+    write_report(Store(root))
+    return root
+
+
+def test_what_is_reported_passes(reported: Path) -> None:
+    assert "<img" in (reported / "leaderboard.html").read_text()
+    assert verify(reported) == (6, [])
+
+
+def replaced(name: str, old: str, new: str) -> Callable[[Path], object]:
+    def apply(root: Path) -> None:
+        text = (root / name).read_text()
+        assert old in text
+        (root / name).write_text(text.replace(old, new, 1))
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda root: shutil.rmtree(root / NAME), f"'{NAME}': no finished run, but runs.csv lists"),
+        (lambda root: (root / NAME / RUN).unlink(), f"'{NAME}': no finished run, but runs.csv"),
+        (replaced("leaderboard.md", "| M3PO ", "| Mine "), "leaderboard.md: line"),
+        (replaced("leaderboard.csv", "hazard,online", "hazard,offline"), "leaderboard.csv: line"),
+        (replaced("leaderboard.html", "<td>SAC<", "<td>Best<"), "leaderboard.html: line"),
+        (replaced("leaderboard.tex", "SAC", "Best"), "leaderboard.tex: line"),
+        (replaced("pairs.csv", "SAC", "Best"), "pairs.csv: line 2 is not what the runs give"),
+        (replaced("runs.csv", "3000", "300"), "runs.csv: line 2 is not what the runs give"),
+        (lambda root: (root / "runs.csv").unlink(), "runs.csv: missing"),
+        (lambda root: (root / "runs.csv").write_text("a,b\n"), "expected the columns agent, env"),
+        (lambda root: (root / "runs.csv").write_bytes(b"\xff"), "runs.csv: not a text file"),
+        (lambda root: (root / "over_envs.csv").touch(), "over_envs.csv: the runs give no such"),
+        (replaced(SUITE, '"seeds": 3', '"seeds": 5'), "leaderboard.md: line"),
+        (lambda root: (root / SUITE).write_text("[" * 100_000), "suite.json: not JSON"),
+    ],
+)
+def test_what_was_taken_away_or_written_into_a_table_is_said(
+    reported: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    root = tmp_path / "quick"
+    shutil.copytree(reported, root)
+    spoil(root)
+    _, problems = verify(root)
+    assert any(said in problem for problem in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_strange_values_that_no_table_can_be_made_of_are_said(
+    reported: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "quick"
+    shutil.copytree(reported, root)
+    record = json.loads((root / NAME / RUN).read_text())
+    record["training_seconds"]["wall"] = "long"
+    del record[KEY]
+    (root / NAME / RUN).write_text(json.dumps(record))
+    assert "no tables can be made of its runs: ValueError" in verify(root)[1][0]
 
 
 def test_what_was_set_aside_is_not_looked_at(folder: Path) -> None:
