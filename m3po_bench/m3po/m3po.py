@@ -56,6 +56,7 @@ from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.ramp import Ramp
 from m3po_bench.m3po.recurrent import check_encoder
 from m3po_bench.m3po.termination import check_termination, offers_termination, termination_of
+from m3po_bench.m3po.turns import turns_due
 
 _COUNTS = (
     "buffer_size", "batch_size", "actor_every", "rollouts_per_step", "rollout_every",
@@ -231,7 +232,8 @@ class M3PO(ReplayAlgorithm):
         )
         # Each fit begins anew with a round; D_model has room for all rounds until the next.
         self._round = min(self.rollout_every, self.model_fit_every)
-        n_rollouts = self.rollouts_per_step * self._round * -(-self.model_fit_every // self._round)
+        longest = -(-self.model_fit_every // self.n_envs) * self.n_envs
+        n_rollouts = self.rollouts_per_step * self._round * -(-longest // self._round)
         self.imagined = ImaginedReplay(Transitions, n_rollouts * int(self._length_ramp.largest))
         self.windows = ImaginedReplay(BranchedWindows, self._n_windows(n_rollouts))
         self.trainer = MetaModelTrainer(
@@ -275,21 +277,25 @@ class M3PO(ReplayAlgorithm):
             for key, value in self._logs.items():
                 self.logger.record(f"train/{key}", value.item())
 
+    def _turns_due(self, planned: int, every: int) -> tuple[int, int]:
+        return turns_due(planned, every, self.num_timesteps, self.n_envs)
+
     def _fit_meta_model(self) -> None:
-        n_steps = self.model_fit_steps if self._fitted else self.model_first_fit
+        self._next_rollouts = min(self._next_rollouts, self._next_fit)
+        turns, self._next_fit = self._turns_due(self._next_fit, self.model_fit_every)
+        n_steps = turns * self.model_fit_steps if self._fitted else self.model_first_fit
         for key, value in self.trainer.fit(self.replay_buffer, n_steps).items():
             self.logger.record(f"model/{key}", value)
-        self._fitted, self._next_fit = True, self.num_timesteps + self.model_fit_every
+        self._fitted = True
         self.imagined.clear()  # windows stay: they are encoded anew at each use
         last = self.replay_buffer.last
         self._agent_state = (last.state.numpy(), last.obs.numpy())  # of the encoder as it is now
-        self._next_rollouts = self.num_timesteps
 
     def _branch_meta_rollouts(self) -> None:
         policy, replay = self.policy, self.replay_buffer
         ends = termination_of(self.env, self.termination_from_env)
-        n = self.rollouts_per_step * self._round
-        self._next_rollouts = self.num_timesteps + self._round
+        turns, self._next_rollouts = self._turns_due(self._next_rollouts, self._round)
+        n = turns * self.rollouts_per_step * self._round
         length = int(self._length_ramp.at(self.num_timesteps))
         if self._separate:
             sizes = self._n_windows(n), self.policy_window_length, self.policy_burn_in
@@ -372,7 +378,7 @@ class M3PO(ReplayAlgorithm):
         self.policy.refresh_states(self.replay_buffer)
         self.imagined.clear()
         self.windows.clear()
-        self._next_rollouts = self.num_timesteps
+        self._next_rollouts = self.num_timesteps + 1  # before the next update
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""

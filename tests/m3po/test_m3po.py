@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from m3po_bench import M3PO, make_agent
 from m3po_bench.m3po import m3po
 from m3po_bench.m3po.branched_rollouts import branch
+from m3po_bench.m3po.turns import turns_due
 from m3po_bench.registry import agent_spec
 from m3po_bench.wrappers import PreviousActionReward, TrialWrapper
 
@@ -94,6 +95,44 @@ def test_real_ratio_is_the_share_of_real_transitions(real_ratio: float) -> None:
         found = (batch.features[:, None] == real[None]).all(-1).any(1)
         led = (batch.next_features[:, None] - ends[None]).abs().amax(-1).amin(1) < 1e-6
         assert int((found & led).sum()) == round(40 * real_ratio)
+
+
+@pytest.mark.parametrize("n_envs", [1, 7, 8, 30, 120])
+def test_fits_and_rollouts_follow_env_steps_however_many_envs_there_are(
+    n_envs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_rollouts, n_fitted = [], []
+
+    def branched(policy: Any, starts: Any, *args: Any) -> Any:
+        n_rollouts.append(len(starts.obs))
+        return branch(policy, starts, *args)
+
+    monkeypatch.setattr(m3po, "branch", branched)
+    model = tiny(
+        DummyVecEnv([lambda: gym.make(ENV)] * n_envs), learning_starts=120, gradient_steps=0,
+        rollouts_per_step=4, rollout_every=10, model_fit_every=50, model_fit_steps=5,
+        model_first_fit=1,
+    )  # fmt: skip
+    fit = model.trainer.fit
+
+    def fitted(replay: Any, n_steps: int) -> dict[str, float]:
+        n_fitted.append(n_steps)
+        return fit(replay, n_steps)
+
+    monkeypatch.setattr(model.trainer, "fit", fitted)
+    model.learn(720)
+    steps = model.num_timesteps - 120
+    assert sum(n_rollouts) == pytest.approx(4 * steps, rel=0.04)
+    assert sum(n_fitted) == pytest.approx(steps / 10, rel=0.1)
+    assert max(n_rollouts) <= model.imagined.capacity  # what an update learns from is all kept
+
+
+def test_what_had_to_wait_is_due_once() -> None:
+    """Not as often as it would have been due; and on time, a step later is a step later."""
+    assert turns_due(planned=0, every=10, now=200, n_envs=1) == (1, 210)
+    assert turns_due(planned=200, every=10, now=200, n_envs=1) == (1, 210)
+    assert turns_due(planned=170, every=10, now=200, n_envs=31) == (4, 210)
+    assert turns_due(planned=170, every=10, now=200, n_envs=30) == (1, 210)
 
 
 def test_longer_rollouts() -> None:
