@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from m3po_bench.leaderboard.aggregate import of_common_episodes
 from m3po_bench.leaderboard.references import Reference, References
@@ -28,7 +29,8 @@ _LEGEND_COLUMN = 1.5
 _FAR = 10
 """Budgets of env steps that differ by this factor share an axis in logarithms only."""
 _REFERENCES = {"oracle": "#444444", "random": "#999999"}
-_FADED = 0.35
+_PALE = (6, 8)
+"""Of seaborn's palette for the colour-blind: a pink and a yellow that thin lines are lost in."""
 MARKED: Mapping[str, Any] = {
     "marker": "o",
     "markersize": 5,
@@ -52,7 +54,7 @@ def learning_curves(
     Args:
         rows: Rows of one schedule, from ``aggregate.load_rows``.
         references: Drawn as dashed lines where an env has them.
-        seeds_asked: Agents with fewer seeds are drawn faded.
+        seeds_asked: The means of agents with fewer seeds are dotted.
         colours: From ``agent_colours``.
         value: The column to draw: ``return``, or what envs report, of those that do.
 
@@ -83,7 +85,8 @@ def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
     """
     registered = {name: i for i, name in enumerate(agent_names())}
     names = sorted(set(agents), key=lambda name: (registered.get(name, math.inf), _natural(name)))
-    tellable = [*sns.color_palette("colorblind"), *sns.color_palette("dark")]
+    strong = [c for i, c in enumerate(sns.color_palette("colorblind")) if i not in _PALE]
+    tellable = [*strong, *sns.color_palette("dark")]
     many = len(names) > len(tellable)
     palette = sns.color_palette("husl", len(names)) if many else tellable
     return dict(zip(names, palette, strict=False))
@@ -136,9 +139,7 @@ def panels(
     return figure, axes[:n]
 
 
-def seeds_and_mean(
-    ax: Axes, curves: pd.DataFrame, x: str, y: str, color: Any, alpha: float = 1.0, **mean: Any
-) -> None:
+def seeds_and_mean(ax: Axes, curves: pd.DataFrame, x: str, y: str, color: Any, **mean: Any) -> None:
     """Each seed as a thin line, and their mean as a thick one.
 
     Drawn from a table with a column for each seed: ``seaborn.lineplot`` groups anew for every line,
@@ -150,12 +151,11 @@ def seeds_and_mean(
         x: Name of the horizontal column.
         y: Name of the vertical column.
         color: Of all lines.
-        alpha: Opacity of the mean; the seeds' is a part of it.
         **mean: Further properties of the mean's line.
     """
     by_seed = curves.pivot_table(y, x, "seed")
-    ax.plot(by_seed.index, by_seed, color=color, linewidth=0.8, alpha=0.45 * alpha)
-    ax.plot(by_seed.index, by_seed.mean(axis=1), color=color, linewidth=2.2, alpha=alpha, **mean)
+    ax.plot(by_seed.index, by_seed, color=color, linewidth=0.8, alpha=0.45)
+    ax.plot(by_seed.index, by_seed.mean(axis=1), color=color, linewidth=2.2, **mean)
 
 
 def as_png(figure: Figure) -> bytes:
@@ -171,14 +171,15 @@ def _panel(
     for agent, curves in panel.groupby("agent", sort=False):
         few = curves["seed"].nunique() < seeds_asked
         seeds_and_mean(
-            ax, curves, "step", value, color=colours[str(agent)], alpha=_FADED if few else 1.0,
+            ax, curves, "step", value, color=colours[str(agent)], linestyle=":" if few else "-",
             **MARKED,
         )  # fmt: skip
-    label = "mean test return" if value == RETURN else f"mean {value.replace('_', ' ')} (SI units)"
+    label = "mean test return" if value == RETURN else f"mean {value.replace('_', ' ')}"
     ax.set(xlabel="env steps", ylabel=label)
     budgets = panel.groupby("agent")["step"].max()
     if budgets.max() >= _FAR * budgets.min() and panel["step"].min() > 0:
         ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
     ax.margins(x=0.02)
 
 

@@ -84,15 +84,15 @@ def _entries(found: Mapping[str, float]) -> list[dict[str, float]]:
 
 
 def gap_figure(measures: pd.DataFrame, colours: Mapping[str, Any] | None = None) -> bytes | None:
-    """Bound and measured gap against k, and the return against the k that an agent learnt with.
+    """Bound and measured gap against k, and the return against the k that agents learnt with.
 
     Args:
         measures: As in ``gap_table``, with ``return``, the mean test return.
         colours: By agent; a palette's by default.
 
     Returns:
-        A PNG image, a row of two panels for each env and schedule; None where no run has measured
-        a gap.
+        A PNG image, a row of two panels for each env and schedule, or one panel where no two runs
+        have learnt with different k; None where no run has measured a gap.
     """
     import seaborn as sns
 
@@ -100,16 +100,22 @@ def gap_figure(measures: pd.DataFrame, colours: Mapping[str, Any] | None = None)
     if table.empty:
         return None
     settings = list(table.groupby(["env", "schedule"]))
-    figure, axes = canvas((11.0, 4.4 * len(settings)), 2, len(settings))
+    compared = any(group["trained_k"].nunique() > 1 for _, group in settings)
+    columns = 2 if compared else min(2, len(settings))
+    n_rows = math.ceil(len(settings) * (2 if compared else 1) / columns)
+    figure, axes = canvas((5.5 * columns, 4.4 * n_rows), columns, n_rows)
     if colours is None:
         agents = list(dict.fromkeys(table["agent"]))
         colours = dict(zip(agents, sns.color_palette("colorblind", len(agents)), strict=True))
     returns = measures.set_index(RUN)["return"]
     for i, ((env, schedule), group) in enumerate(settings):
-        left, right = axes[2 * i : 2 * i + 2]
+        left = axes[2 * i if compared else i]
         _gaps(left, group, colours)
         left.set_title(f"{short_name(str(env))}, {schedule}")
-        _returns(right, group, colours, returns)
+        if compared:
+            _returns(axes[2 * i + 1], group, colours, returns)
+    if not compared and len(settings) < len(axes):
+        axes[-1].set_axis_off()
     return png(figure)
 
 

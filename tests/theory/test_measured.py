@@ -54,3 +54,13 @@ def test_a_picture_where_something_was_measured() -> None:
     assert image is not None
     assert image.startswith(b"\x89PNG")
     assert gap_figure(pd.DataFrame([run("SAC", 0)])) is None
+
+
+def test_returns_stand_beside_only_where_lengths_can_be_compared() -> None:
+    def width(other_length: float) -> int:
+        other = {**MEASURED, "gap/rollout_length": other_length}
+        image = gap_figure(pd.DataFrame([run("M3PO", 0, **MEASURED), run("M3PO-k", 0, **other)]))
+        assert image is not None
+        return int.from_bytes(image[16:20], "big")
+
+    assert width(1.0) == 2 * width(5.0)
