@@ -92,7 +92,7 @@ def load_pretrained(
         folder: The zoo; by default ``results/zoo`` of the repository that this package is in.
 
     Returns:
-        The agent, made for its env.
+        The agent, made for its env. Its ``learn`` raises ``ZooError``.
 
     Raises:
         ZooError: If there is no such agent, or its files are damaged.
@@ -181,7 +181,16 @@ def load(folder: Path) -> Any:
     _check_weights(weights, {key: state[key] for key in _acting(state, agent_spec(recipe.agent))},
                    folder / WEIGHTS)  # fmt: skip
     model.policy.load_state_dict(weights, strict=False)
+    model.learn = _only_acts
     return model
+
+
+def _only_acts(*_: Any, **__: Any) -> Any:
+    """In place of ``learn``: what that needs is not in a zoo, and from anew it would be lost."""
+    raise ZooError(
+        "an agent of a zoo is for acting: critics, models, optimisers and replay are not kept "
+        "there; learn on from the .zip that `m3po-bench train` or SB3's save wrote"
+    )
 
 
 def read_recipe(folder: Path) -> Recipe:

@@ -103,6 +103,16 @@ def test_a_recipe_says_where_from_and_nothing_is_pickled(sac: Path) -> None:
     assert not any(name.startswith("critic") for name in names)
 
 
+def test_an_agent_of_a_zoo_does_not_learn(sac: Path, tmp_path: Path) -> None:
+    """It would from what only learning needs, which is not there, and nobody would be told."""
+    loaded = zoo.load(sac)
+    with pytest.raises(ZooError, match=r"is for acting: .* learn on from the \.zip"):
+        loaded.learn(100)
+    loaded.save(tmp_path / "again.zip")
+    with pytest.raises(ZooError, match="is for acting"):
+        SAC.load(tmp_path / "again.zip", env=gym.make(ENV)).learn(100)
+
+
 def test_what_is_not_there_is_told_with_what_is(sac: Path, tmp_path: Path) -> None:
     there = sac.parents[1]
     with pytest.raises(ZooError, match=r"no 'M3PO' for PointFwdBwd-hazard in .*there are: SAC"):
@@ -214,7 +224,8 @@ def test_a_kill_while_an_agent_is_replaced_is_found(sac: Path, tmp_path: Path) -
     """Both files fit the class and the env, but they are of different agents."""
     folder = tmp_path / "SAC"
     shutil.copytree(sac, folder)
-    usual, replaced = Path.replace, []
+    usual = Path.replace
+    replaced: list[Path] = []
 
     def killed(self: Path, target: Path) -> Path:
         if replaced:
