@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -26,6 +27,11 @@ from m3po_bench.zoo import ZooError
 
 _INTERRUPTED, _READER_GONE = 130, 141
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+_NO_NUMBER = re.compile(
+    r"Error parsing (--[\w-]+): .*?(?:literal for (int)\(|could not convert string to float)"
+    r".*?: ?('.*?')$"
+)
+"""What tyro says where Python could not read a number."""
 _DESCRIPTION = """Non-stationary meta-reinforcement learning, measured.
 
 Try:
@@ -114,5 +120,8 @@ def _one_line(panel: str) -> str:
         elif text:
             sections[-1].append(text)
     said = [section for section in sections if section] or [["bad usage; see m3po-bench --help"]]
+    if wrong := _NO_NUMBER.match(" ".join(said[0])):
+        option, whole, value = wrong.groups()
+        return f"{option} {value}: expected a {'whole ' if whole else ''}number"
     near = [hint[1] for hint in said[1:] if hint[0].startswith("Perhaps you meant")]
     return "; nearest: ".join([" ".join(said[0]), *near])

@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from m3po_bench.leaderboard.grid import SuiteError, env_ids
+from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.places import check_file, check_folder
 from m3po_bench.leaderboard.suite_files import load_suite, suite_names
-from m3po_bench.registry import agent_names, agent_spec, short_name, unknown_name
+from m3po_bench.registry import agent_names, agent_spec, env_ids, short_name, unknown_name
 
 RESULTS = Path("results/runs")
 """Where runs go by default, in the current folder."""
+
+_MAKE_SOME = "make some with: m3po-bench run quick"
 
 
 @dataclass(frozen=True)
@@ -206,12 +208,15 @@ def _results_folder(name: str) -> Path:
     if not name:
         found = sorted(RESULTS.glob("*/suite.json"), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise SuiteError(f"no results in {RESULTS}; make some with: m3po-bench run quick")
+            raise SuiteError(f"no results in {RESULTS}; {_MAKE_SOME}")
         return found[-1].parent
     for folder in (Path(name), RESULTS / name):
         if folder.is_dir():
             return folder
-    raise unknown_name("results folder", name, [str(path) for path in RESULTS.glob("*")])
+    known = [*RESULTS.glob("*/suite.json"), *RESULTS.parent.glob("*/suite.json")]
+    if not known:
+        raise SuiteError(f"unknown results folder {name!r}, and none in {RESULTS}; {_MAKE_SOME}")
+    raise unknown_name("results folder", name, [str(path.parent) for path in known])
 
 
 def _name_damaged(store: Any) -> None:

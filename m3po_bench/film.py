@@ -13,8 +13,6 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from m3po_bench.registry import unknown_name
-
 FORMATS = (".gif", ".mp4")
 _LARGEST = 240
 _PROBE = """\
@@ -58,11 +56,10 @@ def check_format(suffix: str) -> None:
     """Refuse a format that cannot be written here.
 
     Raises:
-        FilmError: If its library is missing.
-        UnknownNameError: If it is none of ``FORMATS``.
+        FilmError: If it is none of ``FORMATS``, or its library is missing.
     """
     if suffix not in FORMATS:
-        raise unknown_name("film format", suffix, FORMATS)
+        raise FilmError(f"unknown film format {suffix!r}; expected {' or '.join(FORMATS)}")
     if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         raise FilmError(
             'mp4 needs imageio-ffmpeg; install it with: pip install "m3po-bench[video]", or give '

@@ -12,10 +12,10 @@ import gymnasium as gym
 from tyro.conf import Positional, arg
 
 from m3po_bench import film, zoo
-from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs, env_id
+from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs
 from m3po_bench.leaderboard.places import check_file, check_folder
 from m3po_bench.leaderboard.store import MODEL, RUN, write_atomically
-from m3po_bench.registry import agent_spec, short_name
+from m3po_bench.registry import agent_spec, env_id, short_name
 
 ZOO = Path("results/zoo")
 """Where agents are exported to by default, in the current folder."""
@@ -107,9 +107,14 @@ class Eval:
         if self.episodes < 0:
             raise SuiteError(f"--episodes {self.episodes}: expected 1 or more, or 0 for all")
         player = _Player.of(self.model, self.agent, self.env, self.schedule)
-        model, envs = player.load(), make_envs(player.env, player.env_kwargs)
-        wanted = range(min(self.episodes or n_episodes(envs), n_episodes(envs)))
-        returns = {episode.index: episode.total for episode in evaluate(model, envs, wanted)}
+        envs = make_envs(player.env, player.env_kwargs)
+        if self.episodes > (available := n_episodes(envs)):
+            raise SuiteError(
+                f"--episodes {self.episodes}: {player.env} has {available} test episodes; expected "
+                "no more, or 0 for all"
+            )
+        played = evaluate(player.load(), envs, range(self.episodes or available))
+        returns = {episode.index: episode.total for episode in played}
         mean = sum(returns.values()) / len(returns)
         if self.json:
             spec = {"agent": player.agent, "env": player.env, "schedule": player.schedule}

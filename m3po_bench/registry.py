@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
+import gymnasium
+
 PRESETS = ("default", "lite", "quick", "tiny")
 PLUGIN_GROUP = "m3po_bench.plugins"
 
@@ -27,13 +29,32 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     by_lower = {option.lower(): option for option in options}
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.4)
     hint = "nearest: " if near else "known: "
-    shown = [by_lower[match] for match in near] or options
+    shown = [by_lower[match] for match in near] or options or ["none"]
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}{', '.join(shown)}")
 
 
 def short_name(env_id: str) -> str:
     """What an env is called where there is little room: ``PointFwdBwd``, its id's middle."""
     return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
+
+
+def env_ids() -> list[str]:
+    """Ids of every registered meta-environment of the suite."""
+    return [name for name in gymnasium.registry if name.startswith("M3PO/")]
+
+
+def env_id(name: str) -> str:
+    """The registered id that a short name or an id stands for.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    if name in gymnasium.registry:
+        return name
+    by_short_name = {short_name(known): known for known in env_ids()}
+    if name not in by_short_name:
+        raise unknown_name("env", name, by_short_name)
+    return by_short_name[name]
 
 
 @dataclass(frozen=True)
@@ -143,8 +164,8 @@ def make_agent(
 
     Args:
         name: A name of ``agent_names()``.
-        env: A Gymnasium env, an SB3 VecEnv, or a registered id. An id is made with the
-            arguments that the agent asks for (``AgentSpec.env_kwargs``).
+        env: A Gymnasium env, an SB3 VecEnv, or a registered id or its short name, which is made
+            with the arguments that the agent asks for (``AgentSpec.env_kwargs``).
         preset: ``default``, ``lite``, ``quick`` or ``tiny``.
         seed: Seeds env, networks and sampling.
         **overrides: Keyword arguments that replace the preset's.
@@ -153,14 +174,13 @@ def make_agent(
         A ``stable_baselines3.common.base_class.BaseAlgorithm``.
 
     Raises:
-        UnknownNameError: If agent or preset is not known.
+        UnknownNameError: If agent, preset or env is not known.
     """
     spec = agent_spec(name)
     kwargs = {"policy": "MlpPolicy", **spec.kwargs(preset), **overrides}
     if isinstance(env, str):
-        import gymnasium
-
-        env = gymnasium.make(env, **spec.env_kwargs)
+        # Gymnasium imports the module of a ``module:id``, which may register it.
+        env = gymnasium.make(env if ":" in env else env_id(env), **spec.env_kwargs)
     return spec.load_class()(env=env, seed=seed, **kwargs)
 
 

@@ -51,7 +51,7 @@ def test_a_missing_library_or_format_is_named(monkeypatch: pytest.MonkeyPatch) -
     film.check_format(".gif")
     with pytest.raises(FilmError, match=r"mp4 needs imageio-ffmpeg; .*m3po-bench\[video\]"):
         film.check_format(".mp4")
-    with pytest.raises(ValueError, match=r"unknown film format '.gi'; nearest: .gif"):
+    with pytest.raises(ValueError, match=r"unknown film format '.gi'; expected .gif or .mp4"):
         film.check_format(".gi")
 
 

@@ -31,6 +31,15 @@ def test_unknown_names_come_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"unknown preset 'tinny'; nearest: tiny"):
         make_agent("M3PO", None, preset="tinny")
     assert "known: a, b" in str(unknown_name("thing", "zzzzzz", ["b", "a"]))
+    assert "known: none" in str(unknown_name("thing", "zzzzzz", []))
+
+
+def test_an_env_may_be_given_by_its_short_name() -> None:
+    for env in ("PointFwdBwd", "M3PO/PointFwdBwd-v0", "m3po_bench:M3PO/PointFwdBwd-v0"):
+        found = make_agent("Oracle", env, preset="tiny").env.get_attr("spec")[0]
+        assert (found.id, found.kwargs["visibility"]) == ("M3PO/PointFwdBwd-v0", "oracle")
+    with pytest.raises(UnknownNameError, match="unknown env 'PointFwdBw'; nearest: PointFwdBwd"):
+        make_agent("SAC", "PointFwdBw", preset="tiny")
 
 
 def test_a_preset_lies_over_default() -> None:

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import registry
 
-from m3po_bench.registry import PRESETS, agent_names, agent_spec, short_name, unknown_name
+from m3po_bench.registry import PRESETS, agent_names, agent_spec, env_id, short_name, unknown_name
 
 PROTOCOL = "P1"
 """Version of the evaluation protocol; part of every run's hash."""
@@ -224,25 +223,6 @@ def config_hash(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def env_ids() -> list[str]:
-    """Ids of every registered meta-environment of the suite."""
-    return [name for name in registry if name.startswith("M3PO/")]
-
-
-def env_id(name: str) -> str:
-    """The registered id that a short name or an id stands for.
-
-    Raises:
-        UnknownNameError: If there is none.
-    """
-    if name in registry:
-        return name
-    by_short_name = {short_name(known): known for known in env_ids()}
-    if name not in by_short_name:
-        raise unknown_name("env", name, by_short_name)
-    return by_short_name[name]
-
-
 def check_variants(suite: Suite) -> None:
     """Refuse arguments of agents that do not exist, so that nothing starts in vain.
 
@@ -266,6 +246,11 @@ def check_envs(envs: Iterable[str], schedules: Iterable[str]) -> None:
             gym.make(env, split="test", schedule=schedule).close()
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
+            if "unexpected keyword argument" in reason:
+                reason = (
+                    "it takes no split and no schedule, so it has no tasks to choose; expected one "
+                    "of `m3po-bench list`, or an env of your own as docs/your_own.md makes them"
+                )
             raise SuiteError(f"{env} with schedule {schedule!r}: {reason}") from error
 
 

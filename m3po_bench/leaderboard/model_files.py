@@ -11,7 +11,7 @@ import gymnasium as gym
 
 from m3po_bench.leaderboard.evaluation import Episode, evaluate
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
-from m3po_bench.leaderboard.settings import make_envs
+from m3po_bench.leaderboard.settings import make_envs, n_episodes
 from m3po_bench.leaderboard.store import RUN, read_json, write_atomically
 from m3po_bench.registry import agent_spec, make_agent
 
@@ -97,16 +97,13 @@ def load_model(agent: str, path: Path) -> Any:
         raise SuiteError(f"{path} cannot be loaded as {agent}: {reason}") from error
 
 
-def play_model(path: Path, spec: Mapping[str, str], n_episodes: int = 0) -> list[Episode]:
+def play_model(path: Path, spec: Mapping[str, str]) -> list[Episode]:
     """The frozen test episodes, played by a saved model.
 
     Args:
         path: A saved model.
         spec: Its agent, env and schedule, from ``saved_spec``.
-        n_episodes: How many; 0 means all.
     """
     agent = agent_spec(spec["agent"])
     envs = make_envs(spec["env"], {**agent.env_kwargs, "schedule": spec["schedule"]})
-    available = len(envs[0].get_wrapper_attr("episodes"))
-    model = load_model(spec["agent"], path)
-    return evaluate(model, envs, range(min(n_episodes or available, available)))
+    return evaluate(load_model(spec["agent"], path), envs, range(n_episodes(envs)))

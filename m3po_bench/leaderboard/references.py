@@ -20,11 +20,11 @@ import gymnasium as gym
 import numpy as np
 
 from m3po_bench.leaderboard.evaluation import Episode, evaluate
-from m3po_bench.leaderboard.grid import SuiteError, check_envs, env_id
+from m3po_bench.leaderboard.grid import SuiteError, check_envs
 from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.store import MODEL, Store
 from m3po_bench.leaderboard.traces import by_age, trace_of
-from m3po_bench.registry import short_name
+from m3po_bench.registry import env_id, short_name
 
 ROLES = {"random": "Random", "oracle": "Oracle", "robust": "SAC"}
 """Which agent's runs give each reference; ``robust`` is SAC without memory."""

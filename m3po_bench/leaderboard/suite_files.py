@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from m3po_bench.leaderboard.grid import ALL, Budget, Suite, SuiteError, Variant, env_id
-from m3po_bench.registry import agent_names, agent_spec, unknown_name
+from m3po_bench.leaderboard.grid import ALL, Budget, Suite, SuiteError, Variant
+from m3po_bench.registry import agent_names, agent_spec, env_id, unknown_name
 
 MAX_BYTES = 1_000_000
 """Of a suite's file."""
