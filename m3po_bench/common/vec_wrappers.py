@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -13,11 +14,16 @@ from m3po_bench.wrappers import check_flat, history_space, layout_of
 
 
 class VecPreviousActionReward(VecEnvWrapper):
-    """``PreviousActionReward`` for a vectorised env that was made without it."""
+    """``PreviousActionReward`` for a vectorised env that was made without it.
+
+    Observations of whole numbers become float32: actions and rewards are none.
+    """
 
     def __init__(self, venv: VecEnv) -> None:
         observation, action = check_flat(venv.observation_space), check_flat(venv.action_space)
-        super().__init__(venv, observation_space=history_space(observation, action))
+        space = history_space(_as_floats(observation), action)
+        super().__init__(venv, observation_space=space)
+        self._dtype: Any = space.dtype
         self._layout = layout_of(venv).with_history(action.shape[0])
         self._actions = np.zeros((venv.num_envs, action.shape[0]))
         self._first = np.zeros((venv.num_envs, action.shape[0] + 2))
@@ -34,7 +40,7 @@ class VecPreviousActionReward(VecEnvWrapper):
         return self.venv.get_attr(attr_name, indices)
 
     def _append(self, obs: NDArray[Any], tail: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate([obs, tail.astype(obs.dtype)], axis=-1)
+        return np.concatenate([obs, tail], axis=-1, dtype=self._dtype)
 
     def first(self, obs: NDArray[Any], i: int) -> NDArray[Any]:
         """An observation of the i-th env, with which an episode begins."""
@@ -62,6 +68,12 @@ class VecPreviousActionReward(VecEnvWrapper):
             )
         tail[dones] = self._first[dones]
         return self._append(obs, tail), rewards, dones, infos
+
+
+def _as_floats(space: spaces.Box) -> spaces.Box:
+    if np.issubdtype(space.dtype, np.floating):
+        return space
+    return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))
 
 
 def reset_one(env: VecEnv, i: int, options: dict[str, Any]) -> NDArray[Any]:
