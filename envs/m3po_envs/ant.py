@@ -66,17 +66,17 @@ class AntFwdBwdEnv(ForwardBackward, AntBase, AntEnv):  # type: ignore[misc]
     0.88 of the reward itself.
 
     ## Hidden
-    direction, +1 or -1. The dynamics do not depend on it: nothing but past rewards tells it.
+    direction, +1 or -1. The dynamics do not depend on it: only past rewards reveal it.
 
     ## Start and end
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
 
     ## Does it reward adaptation?
-    Not at this budget: standing still earns nearly 1 a step, and after 100,000 steps neither who is
-    told nor who is not earns more (one seed each).
+    Not at this budget: standing still earns nearly 1 a step, and after 100,000 steps SAC earns no
+    more than that, with or without the task (one seed each).
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told     | memoryless |
     |-----------|----------|------------|
@@ -120,7 +120,7 @@ class AntDirectionEnv(Direction, AntBase, AntEnv):  # type: ignore[misc]
     |-----------|----------------|----------------|------|
     | direction | [0, 3 pi / 2]  | [3 pi/2, 2 pi] | rad  |
 
-    The angle to the x axis. The dynamics do not depend on it: nothing but past rewards tells it.
+    The angle to the x axis. The dynamics do not depend on it: only past rewards reveal it.
 
     ## Start and end
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
@@ -129,7 +129,7 @@ class AntDirectionEnv(Direction, AntBase, AntEnv):  # type: ignore[misc]
     Not at this budget, for the reason given at ``AntFwdBwdEnv``.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told | memoryless |
     |-----------|------|------------|
@@ -174,10 +174,11 @@ class AntCrippledLegEnv(AntBase, AntEnv):  # type: ignore[misc]
     As Ant-v5. Terminates when the torso's height leaves [0.2, 1] m; 200 steps.
 
     ## Does it reward adaptation?
-    Not at this budget, for the reason given at ``AntFwdBwdEnv``: 204 is hardly more than standing.
+    Not at this budget, for the reason given at ``AntFwdBwdEnv``: 204 is hardly more than standing
+    still earns.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told | memoryless |
     |-----------|------|------------|

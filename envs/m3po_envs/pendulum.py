@@ -52,7 +52,7 @@ class PendulumRandomParamsEnv(NeverTerminates, MetaEnvBase, PendulumEnv):
     Yes.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told           | memoryless        |
     |-----------|----------------|-------------------|

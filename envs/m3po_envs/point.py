@@ -83,8 +83,8 @@ class PointFwdBwdEnv(PointBase, Point):
     ``reward_ctrl`` in ``info``. ``reward()`` is exact (to float32 rounding of the observation).
 
     ## Hidden
-    direction, +1 or -1: the sign of what is rewarded. The dynamics do not depend on it, so
-    nothing but past rewards tells it, and the best an agent without memory can do is stand still.
+    direction, +1 or -1: the sign of what is rewarded. The dynamics do not depend on it, so only
+    past rewards reveal it, and the best an agent without memory can do is stand still.
 
     ## Start and end
     Velocity uniform in [-0.5, 0.5], angle uniform. Never terminates; 100 steps.
@@ -94,7 +94,7 @@ class PointFwdBwdEnv(PointBase, Point):
     half, earns 85.0; no agent without memory can earn more than the start's coasting, near 0.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told       | memoryless       |
     |-----------|------------|------------------|

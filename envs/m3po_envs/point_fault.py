@@ -90,8 +90,8 @@ class PointActuatorFaultEnv(PointBase, ThrustedPoint):
     rounding of the observation).
 
     ## Hidden
-    thruster, 0, 1 or 2: the one that pushes the wrong way. Who treats the three alike is driven
-    away from the origin along the reversed one's axis.
+    thruster, 0, 1 or 2: the one that pushes the wrong way. An agent that treats the three alike is
+    driven away from the origin along the reversed one's axis.
 
     ## Start and end
     At rest, 1 to 1.5 from the origin in any direction. Never terminates; 100 steps.
@@ -100,7 +100,7 @@ class PointActuatorFaultEnv(PointBase, ThrustedPoint):
     Yes.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told            | memoryless      |
     |-----------|-----------------|-----------------|

@@ -120,11 +120,11 @@ class Walker2dRandomParamsEnv(RandomParamsBase, Walker2dEnv):  # type: ignore[mi
     steps.
 
     ## Does it reward adaptation?
-    Not at this budget (one seed each): to be told 58 numbers beside 17 observations costs SAC more
-    than it gains.
+    Not at this budget (one seed each): 58 more inputs beside 17 observations cost SAC more than the
+    knowledge gains.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told | memoryless |
     |-----------|------|------------|
@@ -174,11 +174,11 @@ class HopperRandomParamsEnv(RandomParamsBase, HopperEnv):  # type: ignore[misc]
     +-10 and so cannot tell a velocity beyond 100.
 
     ## Does it reward adaptation?
-    Not at this budget (one seed each): to be told 34 numbers beside 11 observations costs SAC more
-    than it gains.
+    Not at this budget (one seed each): 34 more inputs beside 11 observations cost SAC more than the
+    knowledge gains.
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
-    told the task and of SAC without memory:
+    told the task and of SAC without memory (preset ``quick``):
 
     | env steps | told | memoryless |
     |-----------|------|------------|
