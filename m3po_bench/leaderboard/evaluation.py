@@ -31,6 +31,7 @@ class Episode:
         steps_since_change: Steps since its task began, at each step, shape (T,).
         n_changes: Changes of the task within the episode.
         reported: What the env reports in each step (see ``reported_by``), by name, shape (T,).
+        terminated: Whether the env ended it, as after a fall, and not its time limit.
     """
 
     index: int
@@ -42,6 +43,7 @@ class Episode:
     steps_since_change: NDArray[np.int64]
     n_changes: int
     reported: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    terminated: bool = False
 
     @property
     def total(self) -> float:
@@ -72,7 +74,7 @@ class _Recording:
         self.observations.append(np.array(obs))
         self.info = info
 
-    def finish(self) -> Episode:
+    def finish(self, terminated: bool) -> Episode:
         columns = zip(*self.steps, strict=True)
         rewards, task_ids, tasks, since = (np.asarray(column) for column in columns)
         return Episode(
@@ -85,6 +87,7 @@ class _Recording:
             steps_since_change=since.astype(np.int64),
             n_changes=int(self.info["n_changes"]),
             reported={name: np.asarray(values) for name, values in self.reported.items()},
+            terminated=terminated,
         )
 
 
@@ -123,7 +126,7 @@ def evaluate(
             obs, reward, terminated, truncated, info = env.step(actions[i])
             recording.add(actions[i], obs, float(reward), info)
             if terminated or truncated:
-                done[recording.index] = recording.finish()
+                done[recording.index] = recording.finish(bool(terminated))
                 if waiting:
                     recording = _begin(env, waiting.pop())
                     obs, starts[i] = recording.observations[0], True

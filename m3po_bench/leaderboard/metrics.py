@@ -20,12 +20,15 @@ WINDOW = 5
 RECOVERED = 0.8
 """Share of the way from random to the oracle that counts as recovered."""
 
+NEVER = 10**6
+"""The time to recovery after a fall, beyond every horizon."""
+
 
 class Recovery(NamedTuple):
     """Time to recovery after one change.
 
     Attributes:
-        time: Env steps; where not observed, those that the segment has.
+        time: Env steps; where not observed, those that the segment has, or ``NEVER``.
         observed: False if the segment ended before the agent had recovered (right-censored).
     """
 
@@ -44,33 +47,42 @@ def segments(rewards: ArrayLike, steps_since_change: ArrayLike) -> list[Array]:
     return np.split(rewards, np.flatnonzero(age[1:] == 0) + 1)
 
 
-def adaptation_regret(segment: ArrayLike, oracle: ArrayLike) -> float:
+def adaptation_regret(segment: ArrayLike, oracle: ArrayLike, fell: bool = False) -> float:
     """What the oracle earns more, at equal times since the change, up to the shorter one's end.
+
+    Steps that a fall has taken away earn nothing, up to the oracle's end.
 
     Args:
         segment: Rewards since the change, shape (L,).
         oracle: The oracle's mean reward at each time since a change, shape (K,).
+        fell: Whether the segment ended because the episode terminated.
     """
     segment, oracle = np.asarray(segment, np.float64), np.asarray(oracle, np.float64)
+    if fell:
+        segment = np.pad(segment, (0, max(0, len(oracle) - len(segment))))
     n = min(len(segment), len(oracle))
     return float(np.sum(oracle[:n] - segment[:n]))
 
 
-def recovery(segment: ArrayLike, random: float, oracle: float) -> Recovery:
+def recovery(segment: ArrayLike, random: float, oracle: float, fell: bool = False) -> Recovery:
     """First time from which the windowed, normalised reward stays at ``RECOVERED`` or above.
 
     It must stay there for at least a window, and to the segment's end; otherwise it is censored.
+    After a fall it does not stay anywhere: that is no chance end of the segment, but a failure.
 
     Args:
         segment: Rewards since the change, shape (L,).
         random: The random agent's mean reward per step.
         oracle: The oracle's mean reward per step once it has adapted.
+        fell: Whether the segment ended because the episode terminated.
 
     Raises:
         ValueError: If the oracle does not earn more than the random agent.
     """
     if not oracle > random:
         raise ValueError(f"oracle {oracle} does not earn more than random {random}: no scale")
+    if fell:
+        return Recovery(NEVER, False)
     share = (np.asarray(segment, np.float64) - random) / (oracle - random)
     if len(share) < WINDOW:
         return Recovery(len(share), False)

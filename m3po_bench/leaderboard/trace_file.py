@@ -14,14 +14,17 @@ from m3po_bench.leaderboard.store import TRACE
 
 
 def trace_columns(episodes: Sequence[Episode]) -> dict[str, NDArray[Any]]:
-    """One row a step: episode, step, reward, task_id, steps_since_change."""
+    """One row a step: episode, step, reward, task_id, steps_since_change, terminated."""
     lengths = [len(episode.rewards) for episode in episodes]
+    terminated = np.zeros(sum(lengths), dtype=bool)
+    terminated[np.cumsum(lengths) - 1] = [episode.terminated for episode in episodes]
     return {
         "episode": np.repeat([episode.index for episode in episodes], lengths),
         "step": np.concatenate([np.arange(length) for length in lengths]),
         "reward": np.concatenate([episode.rewards for episode in episodes]),
         "task_id": np.concatenate([episode.task_ids for episode in episodes]),
         "steps_since_change": np.concatenate([e.steps_since_change for e in episodes]),
+        "terminated": terminated,
     }
 
 

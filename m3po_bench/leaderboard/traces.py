@@ -69,7 +69,7 @@ Array = NDArray[np.float64]
 
 
 def trace_of(episodes: Sequence[Episode]) -> pd.DataFrame:
-    """One row a step: episode, step, reward, task_id, steps_since_change."""
+    """One row a step, with ``trace_columns``."""
     return pd.DataFrame(trace_columns(episodes))
 
 
@@ -110,12 +110,15 @@ def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.D
         parts = segments(episode["reward"], episode["steps_since_change"])
         ages = segments(episode["task_id"], episode["steps_since_change"])
         tasks = [int(part[0]) for part in ages]
+        # Traces of before there was the column are of envs that no agent falls in.
+        ended = "terminated" in episode and bool(episode["terminated"].iloc[-1])
         start = len(parts[0])
         for i in range(1, len(parts)):
+            fell = ended and i == len(parts) - 1
             found: list[object] = [index, start, len(parts[i]), drop_depth(parts[i - 1], parts[i])]
-            found.append(adaptation_regret(parts[i], oracle) if len(oracle) else None)
+            found.append(adaptation_regret(parts[i], oracle, fell) if len(oracle) else None)
             if settled > baseline:
-                recovered = recovery(parts[i], baseline, settled)
+                recovered = recovery(parts[i], baseline, settled, fell)
                 found += [recovered.time, int(recovered.observed)]
             else:
                 found += [None, None]

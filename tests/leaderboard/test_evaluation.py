@@ -38,6 +38,18 @@ def test_number_of_copies_does_not_matter(toys: Any, model: Any, copies: int) ->
         assert episode.total == pytest.approx(episode.rewards.sum())
 
 
+def test_a_fall_is_told_from_the_time_limit(toys: Any, model: Any) -> None:
+    class Slippery(gym.Wrapper[Any, Any, Any, Any]):
+        def step(self, action: Any) -> Any:
+            obs, reward, _, truncated, info = self.env.step(action)
+            return obs, reward, info["steps_since_change"] == 7, truncated, info
+
+    envs: list[gym.Env[Any, Any]] = [Slippery(env) for env in _envs(toys, 2)]
+    played = evaluate(model, envs, range(6))
+    assert [len(episode.rewards) for episode in played] == [7, 7, 7, 7, 6, 5]
+    assert [episode.terminated for episode in played] == [True] * 4 + [False] * 2
+
+
 def test_episodes_can_be_chosen(toys: Any, model: Any) -> None:
     assert [e.index for e in evaluate(model, _envs(toys, 2), [4, 1, 3])] == [4, 1, 3]
 

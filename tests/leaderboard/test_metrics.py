@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from m3po_bench.leaderboard.metrics import (
+    NEVER,
     Recovery,
     adaptation_regret,
     area_under_curve,
@@ -46,6 +47,12 @@ def test_regret_is_measured_at_equal_times() -> None:
 def test_recovery_must_last(rewards: list[float], expected: Recovery) -> None:
     scaled = 10.0 + 5.0 * np.array(rewards)  # random earns 10, the oracle 15
     assert recovery(scaled, 10.0, 15.0) == expected
+
+
+def test_who_falls_has_not_recovered_whatever_it_earned_before() -> None:
+    assert recovery([1.0] * 9, 0.0, 1.0, fell=True) == Recovery(NEVER, False)
+    assert adaptation_regret([1.0, 1.0], [1.0, 1.0, 2.0], fell=True) == 2.0
+    assert adaptation_regret([1.0, 1.0, 0.0], [1.0, 1.0], fell=True) == 0.0
 
 
 def test_recovery_needs_a_scale() -> None:

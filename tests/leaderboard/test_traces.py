@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from m3po_bench.leaderboard.entry_metrics import METRICS, RECOVERY_HORIZON, entry_metrics
 from m3po_bench.leaderboard.evaluation import Episode
 from m3po_bench.leaderboard.grid import Suite
+from m3po_bench.leaderboard.metrics import NEVER, Recovery, recovery_times, survival
 from m3po_bench.leaderboard.plots import agent_colours
 from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import Reference
@@ -68,6 +70,33 @@ def test_each_change_is_measured() -> None:
     assert table["recovered"].tolist() == [1, 1, 1]
     # The task that came back had only been there since the reset, from rest.
     assert table["savings"].isna().all()
+
+
+def test_a_fall_after_a_change_is_no_chance_end() -> None:
+    """Of a thousand episodes cut off while adapting none tells anything, of falls all do."""
+    at = CHANGE + 3
+    whole = episode()
+    cut = replace(
+        whole,
+        rewards=whole.rewards[:at],
+        task_ids=whole.task_ids[:at],
+        steps_since_change=whole.steps_since_change[:at],
+    )
+    trace = trace_of([cut, replace(cut, index=1, terminated=True)])
+    assert trace["terminated"].sum() == 1
+    table = changes_of(trace, REFERENCES)
+    assert table["recovered"].tolist() == [0, 0]
+    assert table["recovery"].tolist() == [3, NEVER]
+    # The oracle earns 0, 1, 1 and then 1 in each of the 17 steps that the fall has taken away.
+    assert table["regret"].tolist() == pytest.approx([5.0, 5.0 + 17.0])
+    times = recovery_times(table["recovery"], table["recovered"])
+    assert survival([*times, Recovery(2, True)], [RECOVERY_HORIZON]) == pytest.approx([0.5])
+
+
+def test_a_trace_without_the_column_is_of_an_env_without_falls() -> None:
+    trace = trace_of([episode()])
+    of_before = changes_of(trace.drop(columns="terminated"), REFERENCES)
+    pd.testing.assert_frame_equal(of_before, changes_of(trace, REFERENCES))
 
 
 def test_without_references_there_is_the_drop_alone() -> None:
