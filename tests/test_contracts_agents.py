@@ -9,7 +9,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import (
     BaseCallback,
@@ -101,9 +100,9 @@ def test_a_saved_agent_predicts_the_same(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", agent_names())
 def test_a_policy_saved_without_its_agent_predicts_the_same(name: str, tmp_path: Path) -> None:
-    model = make(name).learn(120)
-    if isinstance(model.policy, RecurrentActorCriticPolicy):
+    if name == "RecurrentPPO":
         pytest.skip("sb3-contrib does not save the width of an LSTM")
+    model = make(name).learn(120)
     expected = rollout(model, name)
     model.policy.save(tmp_path / "policy.pt")
     model.policy = type(model.policy).load(tmp_path / "policy.pt")

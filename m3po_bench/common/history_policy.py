@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
-from stable_baselines3.common.policies import BasePolicy
 from torch import Tensor
 
+from m3po_bench.common.kept_policy import KeptPolicy
 from m3po_bench.wrappers import (
     FIRST_STEP,
     PREVIOUS_ACTION,
@@ -43,10 +42,8 @@ class Seen(NamedTuple):
     shown: Tensor
 
 
-class HistoryPolicy(BasePolicy):
+class HistoryPolicy(KeptPolicy):
     """An SB3 policy that remembers; a subclass says what (``empty``, ``respond``).
-
-    ``save`` and ``load`` are SB3's, so a policy can be kept without the agent that learnt it.
 
     Args:
         observation_space: With the history columns.
@@ -54,18 +51,6 @@ class HistoryPolicy(BasePolicy):
         layout: Which columns of the observation are which.
         obs_columns: Columns that the policy looks at; all but the history columns by default.
     """
-
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Note what the policy is made with, whatever its subclass: ``save`` keeps it.
-
-        The agent's learning rate stays with the agent: it may not be picklable.
-        """
-        policy = super().__new__(cls)
-        _, *names = inspect.signature(cls.__init__).parameters
-        made_with = {**dict(zip(names, args, strict=False)), **kwargs}
-        dummy = {"lr_schedule": cls._dummy_schedule}
-        policy.__dict__["_made_with"] = {k: dummy.get(k, given) for k, given in made_with.items()}
-        return policy
 
     def __init__(
         self,
@@ -81,9 +66,6 @@ class HistoryPolicy(BasePolicy):
         self._reward_column = int(layout.columns(PREVIOUS_REWARD)[0])
         self._first_column = int(layout.columns(FIRST_STEP)[0])
         self.obs_dim, self.action_dim = len(self.obs_columns), int(action_space.shape[0])
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return dict(self.__dict__["_made_with"])
 
     @abstractmethod
     def empty(self, n: int) -> Memory:

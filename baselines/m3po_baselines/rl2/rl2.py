@@ -52,6 +52,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from m3po_baselines.parallel_envs import parallel_copies
 from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.kept_policy import KeptPolicy
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.wrappers import PreviousActionReward, TrialWrapper, layout_of
 
@@ -61,6 +62,10 @@ def in_trials(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
     if is_wrapped(env, TrialWrapper):
         return env
     return TrialWrapper(env if layout_of(env).has_history else PreviousActionReward(env))
+
+
+class TrialPolicy(KeptPolicy, MlpLstmPolicy):
+    """sb3-contrib's recurrent policy, unchanged but for what its ``save`` keeps."""
 
 
 class RL2(RecurrentPPO):
@@ -88,7 +93,7 @@ class RL2(RecurrentPPO):
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
-        "MlpPolicy": MlpLstmPolicy,
+        "MlpPolicy": TrialPolicy,
         **RecurrentPPO.policy_aliases,
     }
 
