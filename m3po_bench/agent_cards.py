@@ -23,7 +23,8 @@ _RULE = re.compile(r"=+( +=+)+")
 _HEAD = """\
 # Agents
 
-Made from the registry and the agents' docstrings by `python -m m3po_bench.agent_cards docs`.
+Made from the registry and the agents' docstrings by `python -m m3po_bench.agent_cards docs`. All
+arguments and their defaults are in [arguments](arguments.md).
 
 ```python
 from m3po_bench import make_agent

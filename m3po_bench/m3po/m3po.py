@@ -20,11 +20,11 @@ encoders of policy and critics         the meta-model's; ``encoder="separate"``:
 Known deviations. Unless ``encoder="separate"``, the policy does not have a recurrent network of its
 own: it sees the meta-model's history states, detached, so that an update is a plain feed-forward
 one; D_model therefore is emptied at each refit of the model. Rewards are imagined in hindsight, by
-the history state of one real step later (``hindsight``), lest what pays comes to be believed; the
-paper's know no more than the rollout itself. Steps in which that tells of a change of task are left
-out (``surprise_limit``). Rollouts branch off late histories more often than off early ones
-(``start_recency``), the paper's off all alike; they end where the ensemble's members disagree
-(``rollout_trust``), the paper's after k steps. The reward is predicted from the sampled next
+the history state of one real step later (``hindsight``), not by what the rollout itself knows, lest
+what pays comes to be believed. Steps in which that tells of a change of task are left out
+(``surprise_limit``). Rollouts branch off late histories more often than off early ones
+(``start_recency``), not off all alike; they end where the ensemble's members disagree
+(``rollout_trust``), not only after k steps. The reward is predicted from the sampled next
 observation, with an encoder and a likelihood of its own, and likelihoods are weighted by powers of
 the predicted variance (``common.dynamics``). Critics normalise their hidden layers and the actor is
 updated at every second of their updates, to spend less time on an update.
@@ -92,14 +92,14 @@ class M3PO(ReplayAlgorithm):
         rollout_trust: Below 1, branched rollouts end before steps in which the meta-model's members
             are further apart (``MetaModel.spread``) than in this share of their first steps.
         hindsight: Whether rewards of branched rollouts are imagined with the history state that the
-            real history has one step later; the paper's know no more than the rollout itself.
+            real history has one step later, or with what the rollout itself knows.
         surprise_limit: Where hindsight changes the reward by more than so many deviations
             (``MetaModel.surprise``) the task changed: not learnt from. ``math.inf``: all are.
         rollouts_per_step: Branched meta-rollouts M per env step, in whole rounds between two fits;
             of full ones, so many that they make M imagined transitions.
         rollout_every: Env steps between two rounds of rollouts.
         start_recency: Above 1, rollouts branch more often off late histories than off early ones
-            (``SequenceReplay.sample``); 1 is the paper's uniform choice.
+            (``SequenceReplay.sample``); 1 chooses uniformly.
         history: False for a policy and a model without memory: MBPO (Janner et al. 2019).
         encoder: ``"shared"``: policy and critics see the meta-model's history states.
             ``"separate"``: each has a GRU of its own, trained by its own loss through windows of

@@ -46,8 +46,8 @@ Where a reward's sign is hidden (``PointFwdBwd``):
 * What the inner step says about states on the other side of those it has seen, it has to learn
   from windows that contain both. Plans alone do not lead there: without ``exploration`` the agent
   that was wrong about the direction comes to rest. ``quick`` explores.
-* Measured along the agent's own episodes, the error before the inner step can look small: who
-  runs in the right direction earns what the speed alone foretells.
+* Measured along the agent's own episodes, the error before the inner step can look small: one that
+  runs in the right direction earns what the speed alone would predict.
 """
 
 from __future__ import annotations
