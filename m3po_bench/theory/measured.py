@@ -100,7 +100,7 @@ def gap_figure(measures: pd.DataFrame, colours: Mapping[str, Any] | None = None)
     if table.empty:
         return None
     settings = list(table.groupby(["env", "schedule"]))
-    compared = any(group["trained_k"].nunique() > 1 for _, group in settings)
+    compared = any(len({*group["trained_k"]}) > 1 for _, group in settings)
     columns = 2 if compared else min(2, len(settings))
     n_rows = math.ceil(len(settings) * (2 if compared else 1) / columns)
     figure, axes = canvas((5.5 * columns, 4.4 * n_rows), columns, n_rows)
