@@ -121,11 +121,11 @@ def check_flat(space: spaces.Space[Any]) -> spaces.Box:
 
 
 def extended_space(space: spaces.Box, low: Array, high: Array) -> spaces.Box:
-    """``space`` with further columns of the given bounds."""
-    dtype = cast(Any, space.dtype)
+    """``space`` with further columns of the given bounds; of whole numbers, as float32."""
+    dtype: Any = space.dtype if np.issubdtype(space.dtype, np.floating) else np.float32
     return spaces.Box(
-        np.concatenate([space.low, np.asarray(low, dtype)]),
-        np.concatenate([space.high, np.asarray(high, dtype)]),
+        np.concatenate([space.low, low], dtype=dtype),
+        np.concatenate([space.high, high], dtype=dtype),
         dtype=dtype,
     )
 
@@ -151,13 +151,14 @@ class PreviousActionReward(
         super().__init__(env)
         observation, action = check_flat(env.observation_space), check_flat(env.action_space)
         self.observation_space = history_space(observation, action)
-        self._dtype = cast(Any, observation.dtype)
+        self._dtype = cast(Any, self.observation_space.dtype)
         width = observation.shape[0]
         self._own, self._previous = slice(0, width), slice(width, width + action.shape[0])
         self._seen = np.zeros(self.observation_space.shape, self._dtype)
         self._first = np.concatenate([np.zeros(action.shape[0] + 1), [1.0]]).astype(self._dtype)
         has_limit = hasattr(env.unwrapped, "horizon") and env.spec is not None
         self._time_limit = env.spec.max_episode_steps if has_limit and env.spec else None
+        self._pass_on_time_limit()
 
     @property
     def observation_layout(self) -> ObservationLayout:
@@ -169,12 +170,9 @@ class PreviousActionReward(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Reset; see ``gymnasium.Env.reset``."""
-        # gym.make keeps the time limit in a wrapper, where a meta-env that draws the changes of
-        # a whole episode cannot see it. Told at every reset, as a pickled MuJoCo env is made anew.
-        if self._time_limit is not None:
-            self.env.unwrapped.horizon = self._time_limit  # type: ignore[attr-defined]
+        self._pass_on_time_limit()  # at every reset, as a pickled MuJoCo env is made anew
         obs, info = self.env.reset(seed=seed, options=options)
-        return np.concatenate([obs, self._first]), info
+        return np.concatenate([obs, self._first], dtype=self._dtype), info
 
     def step(self, action: Array) -> tuple[Array, SupportsFloat, bool, bool, dict[str, Any]]:
         """Step; see ``gymnasium.Env.step``."""
@@ -184,6 +182,12 @@ class PreviousActionReward(
         self._seen[self._previous] = action
         self._seen[-2] = reward
         return self._seen.copy(), reward, terminated, truncated, info
+
+    def _pass_on_time_limit(self) -> None:
+        # gym.make keeps it in a wrapper, where a meta-env that draws the changes of a whole episode
+        # cannot see it.
+        if self._time_limit is not None:
+            self.env.unwrapped.horizon = self._time_limit  # type: ignore[attr-defined]
 
 
 class ObserveTask(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs):
@@ -205,7 +209,8 @@ class ObserveTask(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConst
         return layout_of(self.env).with_blocks((TASK, self._width))
 
     def _observe(self, obs: Array, info: dict[str, Any]) -> Array:
-        return np.concatenate([obs, np.asarray(info["task"], dtype=obs.dtype)])
+        dtype = cast(Any, self.observation_space.dtype)
+        return np.concatenate([obs, info["task"]], dtype=dtype)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -178,7 +178,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
             bound = np.full(len(self._tasks.names), np.inf)
             self.observation_space = extended_space(body, -bound, bound)
         self._layout = layout
-        self._dtype: Any = body.dtype
+        self._dtype: Any = self.observation_space.dtype
 
     @property
     def observation_layout(self) -> ObservationLayout:
@@ -369,7 +369,7 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         if not self._shows:
             return obs
         seen = self._vector if self.visibility == "oracle" else (float(self._changed),)
-        return np.concatenate([obs, np.asarray(seen, self._dtype)])
+        return np.concatenate([obs, seen], dtype=self._dtype)
 
     def _report(self, info: dict[str, Any]) -> dict[str, Any]:
         info["task_id"] = self._task_id

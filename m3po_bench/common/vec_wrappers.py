@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
@@ -21,7 +20,7 @@ class VecPreviousActionReward(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv) -> None:
         observation, action = check_flat(venv.observation_space), check_flat(venv.action_space)
-        space = history_space(_as_floats(observation), action)
+        space = history_space(observation, action)
         super().__init__(venv, observation_space=space)
         self._dtype: Any = space.dtype
         self._layout = layout_of(venv).with_history(action.shape[0])
@@ -68,12 +67,6 @@ class VecPreviousActionReward(VecEnvWrapper):
             )
         tail[dones] = self._first[dones]
         return self._append(obs, tail), rewards, dones, infos
-
-
-def _as_floats(space: spaces.Box) -> spaces.Box:
-    if np.issubdtype(space.dtype, np.floating):
-        return space
-    return spaces.Box(space.low.astype(np.float32), space.high.astype(np.float32))
 
 
 def reset_one(env: VecEnv, i: int, options: dict[str, Any]) -> NDArray[Any]:

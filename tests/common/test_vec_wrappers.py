@@ -1,4 +1,4 @@
-"""The history columns of a vectorised env, beside observations that are whole numbers."""
+"""The history columns, beside observations that are whole numbers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from m3po_bench import make_agent
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward, reset_one
+from m3po_bench.wrappers import PreviousActionReward
 
 Array = NDArray[Any]
 
@@ -68,6 +69,16 @@ def test_whole_numbers_become_floats_beside_actions_and_rewards(space: spaces.Sp
         np.testing.assert_array_equal(shown[:, -2:], [[0.25 * time, 0.0]] * 2)
     assert dones.all()
     assert reset_one(venv, 1, {}).dtype == np.float32
+
+
+@pytest.mark.parametrize("space", WHOLE, ids=str)
+def test_the_wrapper_of_one_env_shows_the_same(space: spaces.Space[Any]) -> None:
+    venv: Any = VecPreviousActionReward(DummyVecEnv([lambda: counter(space)]))
+    env = PreviousActionReward(counter(space))
+    assert env.observation_space == venv.observation_space
+    np.testing.assert_array_equal(env.reset()[0], venv.reset()[0], strict=True)
+    action = np.array([0.6], np.float32)
+    np.testing.assert_array_equal(env.step(action)[0], venv.step(action[None])[0][0], strict=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
