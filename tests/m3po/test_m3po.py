@@ -131,6 +131,7 @@ def test_what_had_to_wait_is_due_once() -> None:
     """Not as often as it would have been due; and on time, a step later is a step later."""
     assert turns_due(planned=0, every=10, now=200, n_envs=1) == (1, 210)
     assert turns_due(planned=200, every=10, now=200, n_envs=1) == (1, 210)
+    assert turns_due(planned=230, every=10, now=200, n_envs=1) == (1, 210)
     assert turns_due(planned=170, every=10, now=200, n_envs=31) == (4, 210)
     assert turns_due(planned=170, every=10, now=200, n_envs=30) == (1, 210)
 
