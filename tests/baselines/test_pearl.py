@@ -16,7 +16,7 @@ from torch.distributions import Normal, kl_divergence
 
 from m3po_baselines import PEARL
 from m3po_baselines.pearl.collection import CollectionPlan
-from m3po_baselines.pearl.task_replay import TaskReplay, TaskTransitions
+from m3po_baselines.pearl.task_replay import TaskTransitions
 from m3po_bench import make_agent
 from m3po_bench.common.soft_actor_critic import Transitions, critic_loss
 from m3po_bench.registry import UnknownNameError
@@ -57,48 +57,6 @@ def assert_rewards_are_the_tasks(data: TaskTransitions) -> None:
     direction = torch.tensor([-1.0, 1.0])[:, None]
     expected = direction * data.next_obs[..., 0] - 0.05 * data.action[..., 0].square()
     torch.testing.assert_close(data.reward, expected, rtol=1e-4, atol=1e-5)
-
-
-class TestSavedBuffers:
-    def test_what_is_loaded_is_not_collected_again(self, tmp_path: Path) -> None:
-        env = gym.make(ENV, max_episode_steps=20)
-        model = tiny(env, initial_steps=20, buffer_size=100).learn(120)
-        model.save_replay_buffer(tmp_path / "data")
-        other = tiny(env, initial_steps=20, buffer_size=300)
-        other.load_replay_buffer(tmp_path / "data")
-        for name in ("replay_buffer", "encoder_buffer"):
-            mine, theirs = (getattr(agent, name) for agent in (other, model))
-            assert torch.equal(mine.sizes, theirs.sizes)
-            assert torch.equal(mine._rows, theirs._rows)
-        before = int(other.replay_buffer.sizes.sum())
-        other.learn(20)  # one iteration, at once
-        assert other._n_updates > 0
-        assert int(other.replay_buffer.sizes.sum()) == before + 20
-
-    def test_a_full_ring_grows_where_there_is_room_for_more(self) -> None:
-        small, large = TaskReplay(1, 1, 1, 10), TaskReplay(1, 1, 1, 1000)
-        row = (torch.zeros(1), torch.zeros(1), 0.0, torch.zeros(1), False)
-        for _ in range(25):
-            small.add(0, *row)
-        large.load_state_dict(small.state_dict())
-        assert large.sizes.tolist() == [10]
-        for _ in range(25):
-            large.add(0, *row)
-        assert large.sizes.tolist() == [35]
-
-    def test_buffers_of_other_tasks_or_agents_are_refused(self, tmp_path: Path) -> None:
-        pendulum = "M3PO/PendulumRandomParams-v0"
-        data = tmp_path / "data"
-        tiny(pendulum).save_replay_buffer(data)
-        tiny(pendulum).load_replay_buffer(data)
-        other: PEARL = make_agent("PEARL", pendulum, preset="tiny", seed=1)
-        with pytest.raises(ValueError, match=r"replay buffer of the training tasks .*, expected"):
-            other.load_replay_buffer(data)
-        with pytest.raises(ValueError, match=r"replay buffer: .* missing, expected"):
-            make_agent("GrBAL", pendulum, preset="tiny").load_replay_buffer(data)
-        make_agent("GrBAL", pendulum, preset="tiny").save_replay_buffer(data)
-        with pytest.raises(ValueError, match="replay buffer of the training tasks None, expected"):
-            other.load_replay_buffer(data)
 
 
 class TestTraining:
