@@ -1,13 +1,8 @@
-"""The documentation says what the code does: generated pages, commands, links, the tutorial.
-
-``python tests/test_docs.py`` writes the generated blocks into the pages again.
-"""
+"""The documentation says what the code does: generated pages, commands, links, the tutorial."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import inspect
 import json
 import os
 import re
@@ -15,150 +10,32 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 
-from m3po_bench import agent_cards, agent_names
+from m3po_bench import agent_cards
 from m3po_bench.cli import _parse
-from m3po_bench.common.meta_algorithm import MetaAlgorithm
 from m3po_bench.leaderboard.suite_files import parse_suite
-from m3po_bench.registry import agent_spec, short_name
+from m3po_bench.registry import agent_spec
 
 DOCS = Path(__file__).parents[1] / "docs"
-AGENTS = agent_names()  # when collected: the harness's tests register toys of theirs
+
+
+def script(name: str) -> ModuleType:
+    """A script of the documentation as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+BLOCKS = script("blocks")  # when collected: the harness's tests register toys of theirs
 PAGES = sorted(DOCS.glob("*.md"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-# Arguments of MetaAlgorithm that every agent built on it takes; it sets the others itself.
-COMMON = ("stats_window_size", "tensorboard_log", "verbose", "seed", "device")
-# What reads ``policy_kwargs``.
-NETWORKS = {
-    "M3PO": ("m3po_bench.m3po.policies:MetaPolicy", "m3po_bench.m3po.meta_model:MetaModel"),
-    "PEARL": ("m3po_baselines.pearl.policies:BeliefPolicy",),
-    "MAML": ("m3po_baselines.maml.policy:AdaptivePolicy",),
-    "GrBAL": ("m3po_baselines.learning_to_adapt.grbal:GradientModel",),
-    "ReBAL": ("m3po_baselines.learning_to_adapt.rebal:RecurrentModel",),
-    "GHP-MDP": ("m3po_baselines.ghp_mdp.ghp_mdp:LatentModel",),
-}
-# Not for ``policy_kwargs``: the agent passes these on from arguments of its own.
-PASSED_ON = (
-    "encoder", "history", "learn_termination", "obs_columns", "forgetting", "belief_update",
-    "noise_seed",
-)  # fmt: skip
-# What a class passes on under a default of its own.
-INSTEAD = {"GHP-MDP": {"planner": "cem"}}
-
-
-def defaults(described: type[Any], end: type[Any] = object) -> dict[str, Any]:
-    """Constructor arguments with a default, also those that pass through to classes before end."""
-    found: dict[str, Any] = {}
-    for owner in described.__mro__[: described.__mro__.index(end)]:
-        if "__init__" not in vars(owner):
-            continue
-        constructor = vars(owner)["__init__"]
-        parameters = inspect.signature(constructor).parameters.values()
-        for p in parameters:
-            if p.default is not p.empty and not p.name.startswith("_"):
-                found.setdefault(p.name, p.default)
-        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            break
-    return found
-
-
-def listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"`{name}={value!r}`" for name, value in values.items())
-
-
-def arguments_of(name: str) -> dict[str, Any]:
-    """An agent's own arguments with their defaults."""
-    agent = agent_spec(name).load_class()
-    end = MetaAlgorithm if issubclass(agent, MetaAlgorithm) else agent.__mro__[1]
-    values = {**defaults(agent, end), **INSTEAD.get(name, {})}
-    return {argument: value for argument, value in values.items() if argument not in COMMON}
-
-
-def agents_with_arguments() -> list[str]:
-    classes = {name: agent_spec(name).load_class() for name in AGENTS}
-    return [
-        name
-        for name, agent in classes.items()
-        if agent.__module__.startswith("m3po_")
-        and (issubclass(agent, MetaAlgorithm) or "__init__" in vars(agent))
-    ]
-
-
-def arguments_block() -> str:
-    """Each agent's arguments with their defaults, by the classes' signatures."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in agents_with_arguments():
-        groups[listed(arguments_of(name))].append(name)
-    lines = ["| agent | arguments and defaults |", "|---|---|"]
-    for values, names in groups.items():
-        lines.append(f"| {', '.join(f'`{name}`' for name in names)} | {values or 'none'} |")
-    common = {name: value for name, value in defaults(MetaAlgorithm).items() if name in COMMON}
-    lines += [f"| all of these but `RL2` | {listed(common)} |", ""]
-    lines += ["| `policy_kwargs` of | read by | arguments and defaults |", "|---|---|---|"]
-    for name, places in NETWORKS.items():
-        for place in places:
-            module, _, kind = place.partition(":")
-            found = defaults(getattr(importlib.import_module(module), kind))
-            kept = {key: value for key, value in found.items() if key not in PASSED_ON}
-            lines.append(f"| `{name}` | `{kind}` | {listed(kept)} |")
-    return "\n".join(lines)
-
-
-def published_block() -> str:
-    """What is published under results/, by env: agents, seeds, env steps, preset."""
-    results = DOCS.parent / "results"
-    rows: dict[tuple[str, str, str, str, int], dict[str, int]] = defaultdict(dict)
-    for path in results.glob("*/*/*/seed*/run.json"):
-        run = json.loads(path.read_text(encoding="utf-8"))
-        suite, preset = path.relative_to(results).parts[0], run["config"]["preset"]
-        agents = rows[short_name(run["env"]), suite, run["schedule"], preset, run["env_steps"]]
-        agents[run["agent"]] = agents.get(run["agent"], 0) + 1
-    head = ["env", "suite", "schedule", "preset", "env steps", "agents (seeds)"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
-    for (env, suite, schedule, preset, steps), agents in sorted(rows.items()):
-        shown = ", ".join(f"{name} ({n})" for name, n in sorted(agents.items()))
-        lines.append(f"| {env} | `{suite}` | {schedule} | `{preset}` | {steps:,} | {shown} |")
-    return "\n".join(lines)
-
-
-def bounds_block() -> str:
-    """The table that a command of the theory page prints."""
-    command = next(c for c in commands(DOCS / "theory.md") if c.startswith("theory --eps-m"))
-    done = subprocess.run(
-        [sys.executable, "-c", "from m3po_bench.cli import main; main()", *shlex.split(command)],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
-
-
-GENERATED = {
-    ("theory.md", "bounds"): bounds_block,
-    ("arguments.md", "arguments"): arguments_block,
-    ("leaderboard.md", "published"): published_block,
-}
-
-
-def with_block(text: str, name: str, made: str) -> str:
-    """A page's text with the block between its markers replaced."""
-    begin, end = f"<!-- {name}: begin -->\n", f"\n<!-- {name}: end -->"
-    before, _, rest = text.partition(begin)
-    _, found, after = rest.partition(end)
-    assert found, f"no markers of {name}"
-    return f"{before}{begin}\n{made}\n{end}{after}"
-
-
-def write_blocks() -> None:
-    for (page, name), make in GENERATED.items():
-        text = (DOCS / page).read_text(encoding="utf-8")
-        (DOCS / page).write_text(with_block(text, name, make()), encoding="utf-8")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -187,16 +64,17 @@ def test_the_agents_page_is_what_the_docstrings_say(tmp_path: Path) -> None:
         (folder / agent_cards.PAGE).read_text(encoding="utf-8") for folder in (tmp_path, DOCS)
     )
     assert written == made, "run: python -m m3po_bench.agent_cards docs"
-    for name in AGENTS:
+    for name in BLOCKS.AGENTS:
         assert f"[`{name}`](#" in written
     assert "====" not in written
     assert "``" not in written.replace("```", "")
 
 
-@pytest.mark.parametrize(("page", "name"), GENERATED)
+@pytest.mark.parametrize(("page", "name"), BLOCKS.GENERATED)
 def test_generated_blocks_are_up_to_date(page: str, name: str) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
-    assert text == with_block(text, name, GENERATED[page, name]()), "run: python tests/test_docs.py"
+    made = BLOCKS.with_block(text, name, BLOCKS.GENERATED[page, name]())
+    assert text == made, "run: python docs/blocks.py"
 
 
 # The others copy their env many times.
@@ -205,7 +83,7 @@ def test_defaults_in_the_page_are_those_that_agents_get(name: str) -> None:
     agent = agent_spec(name).load_class()("MlpPolicy", "M3PO/PointFwdBwd-v0")
     plain = {
         argument: value
-        for argument, value in arguments_of(name).items()
+        for argument, value in BLOCKS.arguments_of(name).items()
         if isinstance(value, int | float | str) and hasattr(agent, argument)
     }
     plain.pop("gradient_steps", None)
@@ -265,23 +143,14 @@ def test_its_python_runs(page: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def notebook_maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("notebook", DOCS / "notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_notebook_is_the_script() -> None:
-    script = (DOCS / "tutorial.py").read_text(encoding="utf-8")
+    source = (DOCS / "tutorial.py").read_text(encoding="utf-8")
     written = (DOCS / "tutorial.ipynb").read_text(encoding="utf-8")
-    assert written == notebook_maker().notebook(script), "run: python docs/notebook.py"
+    assert written == script("notebook").notebook(source), "run: python docs/notebook.py"
     cells = json.loads(written)["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     shown = [line for line in "\n".join(code).splitlines() if line.strip()]
-    lines = [line for line in script.splitlines() if line.strip() and not line.startswith("#")]
+    lines = [line for line in source.splitlines() if line.strip() and not line.startswith("#")]
     assert shown == lines
     assert len(lines) < 60
 
@@ -310,6 +179,3 @@ import runpy, sys, time
 runpy.run_path(sys.argv[1], run_name="__main__")
 print(time.process_time())
 """
-
-if __name__ == "__main__":
-    write_blocks()
