@@ -30,7 +30,7 @@ def notebook(script: str) -> str:
 
 
 def _cell(number: int, source: str, kind: str) -> dict[str, object]:
-    code = {"execution_count": None, "outputs": []} if kind == "code" else {}
+    code: dict[str, object] = {"execution_count": None, "outputs": []} if kind == "code" else {}
     lines = source.splitlines(keepends=True)
     return {"cell_type": kind, "id": f"cell-{number}", "metadata": {}, "source": lines, **code}
 

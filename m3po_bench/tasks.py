@@ -6,7 +6,7 @@ never see it unless they are told (``visibility="oracle"``); everything here is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -32,6 +32,11 @@ class Task:
     def vector(self) -> Array:
         """The values as a fresh float64 array of shape (n_params,)."""
         return np.asarray(self.params, dtype=np.float64)
+
+
+def task_parameters(tasks: Iterable[Task | None]) -> list[list[float] | None]:
+    """The tasks' values as plain numbers, for files; None where there is no task."""
+    return [None if task is None else [float(x) for x in task.params] for task in tasks]
 
 
 class TaskDistribution(Protocol):

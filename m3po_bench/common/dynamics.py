@@ -65,12 +65,15 @@ class GaussianEnsemble(nn.Module):
         """One draw per row, each from a member of its own choosing; (batch, in) to (batch, out).
 
         Rows are split among the members at random, so that every row costs one network, not n.
+        Where they do not split evenly, chance decides which members get fewer.
         """
         batch = inputs.shape[0]
         share = -(-batch // self.n)
         order = torch.randperm(batch, device=inputs.device)
-        padded = order[torch.arange(share * self.n) % batch]
-        mean, log_var = self(inputs.index_select(0, padded).view(self.n, share, -1))
+        rows = order[torch.arange(share * self.n, device=inputs.device) % batch]
+        shift = int(torch.randint(len(rows), ())) if len(rows) != batch else 0
+        rows = rows.roll(shift)  # where a row comes twice, the first of its draws counts
+        mean, log_var = self(inputs.index_select(0, rows).view(self.n, share, -1))
         draw = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
         out = torch.empty(batch, self.out_features, device=inputs.device)
-        return out.index_copy_(0, order, draw.flatten(0, 1)[:batch])
+        return out.index_copy_(0, order, draw.flatten(0, 1).roll(-shift, 0)[:batch])

@@ -26,6 +26,7 @@ from torch import Tensor
 from m3po_bench.common.checkpoints import read_checkpoint, write_checkpoint
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
 from m3po_bench.common.warm_start import WarmStart
+from m3po_bench.tasks import task_parameters
 from m3po_bench.wrappers import (
     FIRST_STEP,
     PREVIOUS_ACTION,
@@ -253,8 +254,7 @@ class MetaAlgorithm(BaseAlgorithm):
         assert self.env is not None
         if not self.env.has_attr("kept_task"):
             return [None] * self.n_envs
-        tasks = self.env.get_attr("kept_task")
-        return [None if task is None else [float(x) for x in task.params] for task in tasks]
+        return task_parameters(self.env.get_attr("kept_task"))
 
     def _begin_anew(self, seed: int, kept_tasks: list[list[float] | None]) -> None:
         """Seed everything and start new episodes: what follows depends on the arguments alone."""

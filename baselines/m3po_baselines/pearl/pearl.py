@@ -78,7 +78,7 @@ from m3po_bench.common.replay_algorithm import ReplayAlgorithm
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
 from m3po_bench.common.vec_wrappers import reset_one
 from m3po_bench.registry import unknown_name
-from m3po_bench.tasks import FiniteTasks, Task
+from m3po_bench.tasks import FiniteTasks, Task, task_parameters
 
 _NORMALIZER_ROWS = 10_000
 _COUNTS = (
@@ -366,13 +366,13 @@ class PEARL(ReplayAlgorithm):
 
     def _stored(self) -> dict[str, Any]:
         return {
-            "tasks": self._task_parameters(),
+            "tasks": task_parameters(self.train_tasks),
             "replay_buffer": self.replay_buffer.state_dict(),
             "encoder_buffer": self.encoder_buffer.state_dict(),
         }
 
     def _take_over(self, stored: dict[str, Any]) -> None:
-        if (tasks := stored.get("tasks")) != (mine := self._task_parameters()):
+        if (tasks := stored.get("tasks")) != (mine := task_parameters(self.train_tasks)):
             raise ValueError(
                 f"replay buffer of the training tasks {shortened(tasks)}, expected "
                 f"{shortened(mine)}: load it into the agent that it was saved with, or one of the "
@@ -382,10 +382,6 @@ class PEARL(ReplayAlgorithm):
         self.encoder_buffer.load_state_dict(stored["encoder_buffer"])
         known = bool((self.encoder_buffer.sizes > 0).all())
         self.plan = self._new_plan(0 if known else self.initial_steps)
-
-    def _task_parameters(self) -> list[list[float] | None]:
-        tasks = self.train_tasks
-        return [None if task is None else [float(x) for x in task.params] for task in tasks]
 
     def _excluded_save_params(self) -> list[str]:
         own = ["replay_buffer", "encoder_buffer", "plan", "_segments", "_z"]
