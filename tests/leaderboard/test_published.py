@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
+from published import FINDINGS, PUBLISHED, RESULTS, curves, diagnosed, listed, prose
 
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import area_under_curve, median_time, recovery_times
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.settings import ONLINE, SHOTS, TEST
-from m3po_bench.leaderboard.store import CHANGES, EVALUATION, RUN, Store
+from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.store import CHANGES, EVALUATION, Store
 from m3po_envs import ENTRY_POINTS
 from m3po_envs.splits import load_episodes
 
-RESULTS = Path(__file__).parents[2] / "results"
-PUBLISHED = RESULTS / "README.md"
-FINDINGS = RESULTS.parent / "docs" / "m3po_findings.md"
 SUITES = sorted(path.parent.name for path in RESULTS.glob("*/suite.json"))
-
-
-def _prose(page: Path) -> str:
-    """A page on one line, wherever its lines are broken."""
-    return " ".join(page.read_text(encoding="utf-8").split())
 
 
 @pytest.mark.parametrize("suite", SUITES)
@@ -115,89 +105,6 @@ def test_on_the_point_memory_is_worth_what_is_said_of_it() -> None:
         assert rows[~without]["return_low"].min() > rows[without]["return_high"].max()
 
 
-def test_adaptation_pays_on_the_disabled_joint() -> None:
-    """Every seed of GrBAL is above every one of MPC; the inner step is worth a fifth or more."""
-    returns: dict[str, list[float]] = {"GrBAL": [], "MPC": []}
-    for folder, record in Store(RESULTS / "lite").finished():
-        agent = record["agent"]
-        if record["env"] != "M3PO/HalfCheetahDisabledJoint-v0" or agent not in returns:
-            continue
-        rows = pd.read_csv(folder / EVALUATION)
-        rows = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
-        last = rows[rows["step"] == rows["step"].max()]
-        returns[agent].append(last["return"].mean())
-        found = record["diagnostics"]
-        before, after = (found[f"model/query_error_{when}"] for when in ("before", "after"))
-        assert after < 0.8 * before if agent == "GrBAL" else after == before
-    assert min(len(seeds) for seeds in returns.values()) >= 2
-    assert min(returns["GrBAL"]) > max(returns["MPC"])
-    said = "{:.0f} and {:.0f} against {:.0f} and {:.0f}".format(*returns["GrBAL"], *returns["MPC"])
-    assert said in _prose(PUBLISHED)
-
-
-def _said_shots(agent: str, seed: int) -> list[float]:
-    """Returns of the first three episodes in a task, which the page has to say."""
-    folder = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / agent
-    rows = pd.read_csv(folder / f"seed{seed}" / EVALUATION)
-    shots = [rows[rows["setting"] == f"{k}-shot"]["return"].mean() for k in (0, 1, 2)]
-    assert "{:.0f}, {:.0f} and {:.0f} (seed {}".format(*shots, seed) in _prose(PUBLISHED)
-    return shots
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_pearls_curves_are_as_they_are_said(seed: int) -> None:
-    agent = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "PEARL"
-    rows = pd.read_csv(agent / f"seed{seed}" / EVALUATION)
-    readme = PUBLISHED.read_text(encoding="utf-8")
-    in_episodes = rows[rows["setting"] == ONLINE]
-    first = in_episodes[(in_episodes["split"] == TEST) & (in_episodes["episode"] < 10)]
-    means = first.groupby("step")["return"].mean()[[130_000, 250_000, 500_000]]
-    shown = f"| PEARL here, seed {seed} | " + " | ".join(f"{mean:.0f}" for mean in means) + " |"
-    assert shown in readme.splitlines()
-    _said_shots("PEARL", seed)
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_pearl_that_learns_from_its_own_runs_is_as_good_as_published(seed: int) -> None:
-    """Four fifths of what another implementation has after 130,000 steps, in the third episode."""
-    assert _said_shots("PEARL-posterior", seed)[2] > 0.8 * 522
-
-
-@pytest.mark.parametrize(("agent", "episodes"), [("RL2", 1), ("MAML", 2), ("ProMP", 2)])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_more_episodes_in_a_task_help_as_is_said(agent: str, episodes: int, seed: int) -> None:
-    shots = _said_shots(agent, seed)
-    assert shots[0] < shots[episodes]
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_later_episodes_of_rl2_are_not_told_apart_as_is_said(seed: int) -> None:
-    folder = RESULTS / "cheetah-baselines" / "HalfCheetahFwdBwd-episodic" / "RL2" / f"seed{seed}"
-    rows = pd.read_csv(folder / EVALUATION)
-    trials = rows[rows["step"] == rows["step"].max()].pivot_table(
-        index="episode", columns="setting", values="return"
-    )
-    for shot, other in combinations(SHOTS, 2):
-        gained = trials[other] - trials[shot]
-        assert abs(gained.mean()) < 2.0 * gained.sem()
-
-
-def _listed(values: Iterable[float], form: str = ".0f") -> str:
-    """Numbers of three seeds, as pages list them."""
-    first, second, third = (format(value, form) for value in values)
-    return f"{first}, {second} and {third}"
-
-
-def _curves(folder: Path, agent: str, column: str = "return", first: int = 40) -> list[Any]:
-    """Mean test return by env step, or another column's mean, of each seed.
-
-    Over the ``first`` episodes, of those that were played: ten until the last checkpoint.
-    """
-    runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
-    online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
-    return [rows[rows["episode"] < first].groupby("step")[column].mean() for rows in online]
-
-
 @pytest.mark.parametrize(
     "place",
     [
@@ -208,7 +115,7 @@ def _curves(folder: Path, agent: str, column: str = "return", first: int = 40) -
     ],
 )
 def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str) -> None:
-    returns = {a: _curves(RESULTS / place, a) for a in ("M3PO", "SAC", "SAC-PrevReward")}
+    returns = {a: curves(RESULTS / place, a) for a in ("M3PO", "SAC", "SAC-PrevReward")}
     found = {agent: len(seeds) for agent, seeds in returns.items()}
     assert found == {"M3PO": 3, "SAC": 3, "SAC-PrevReward": 3}
     for step in (10_000, 20_000):
@@ -218,14 +125,14 @@ def test_every_seed_of_m3po_is_above_every_one_of_sac(place: str) -> None:
 
 def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
     page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
-    curves = _curves(RESULTS / "lite" / "HalfCheetahFwdBwd-hazard", "M3PO")
+    seeds = curves(RESULTS / "lite" / "HalfCheetahFwdBwd-hazard", "M3PO")
     steps = (3000, 5000, 7000, 9000, 12_000, 15_000, 20_000)
-    cells = [", ".join(f"{seed[step]:.0f}" for seed in curves) for step in steps]
+    cells = [", ".join(f"{seed[step]:.0f}" for seed in seeds) for step in steps]
     assert f"| up to 25 steps, by trust | {' | '.join(cells)} |" in page
     folder = RESULTS / "ablation-short" / "HalfCheetahFwdBwd-hazard"
-    fixed, by_trust = (_curves(folder, agent) for agent in ("M3PO-k5", "M3PO"))
+    fixed, by_trust = (curves(folder, agent) for agent in ("M3PO-k5", "M3PO"))
     said = (
-        _listed(seed[step] for seed in of) for of in (fixed, by_trust) for step in (9000, 10_000)
+        listed(seed[step] for seed in of) for of in (fixed, by_trust) for step in (9000, 10_000)
     )
     text = (
         "have {} after 9,000 steps and {} in 40 test episodes after 10,000; by trust they have {}, "
@@ -234,17 +141,17 @@ def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
 
 
 def test_the_theory_page_has_the_gaps_of_imagined_returns() -> None:
-    def listed(env: str, name: str, form: str) -> str:
-        found = _diagnosed(RESULTS / "quick" / f"{env}-hazard", "M3PO", f"gap/{name}")
-        return _listed(found, form).replace("-", "\N{MINUS SIGN}")
+    def measured(env: str, name: str, form: str) -> str:
+        found = diagnosed(RESULTS / "quick" / f"{env}-hazard", "M3PO", f"gap/{name}")
+        return listed(found, form).replace("-", "\N{MINUS SIGN}")
 
-    page = _prose(RESULTS.parent / "docs" / "theory.md")
+    page = prose(RESULTS.parent / "docs" / "theory.md")
     env = "PointFwdBwd"
-    real, k1, k5, full = (listed(env, name, ".1f") for name in ("return", "k1", "k5", "full"))
+    real, k1, k5, full = (measured(env, name, ".1f") for name in ("return", "k1", "k5", "full"))
     said = f"return was {real} on `{env}`; imagined returns were off by {k1} at k = 1, by {k5} at"
     assert f"{said} k = 5, and by {full} in full rollouts." in page
-    env, k1 = "PendulumRandomParams", listed("PendulumRandomParams", "k1", ".1f")
-    real, full = (listed(env, name, ".0f") for name in ("return", "full"))
+    env, k1 = "PendulumRandomParams", measured("PendulumRandomParams", "k1", ".1f")
+    real, full = (measured(env, name, ".0f") for name in ("return", "full"))
     assert f"On `{env}`: {real}, off by {k1} at k = 1, and by {full} in full rollouts." in page
 
 
@@ -258,9 +165,9 @@ def test_the_pages_have_the_median_recoveries() -> None:
     medians = [median(agents / "M3PO" / f"seed{seed}") for seed in range(3)]
     told = median(agents / "M3PO-Oracle" / "seed0")
     assert max(medians) <= 1.5 * told
-    listed = f"after {_listed(medians)} steps"
-    assert f"{listed}, where it is told after {told}," in _prose(PUBLISHED)
-    assert listed in _prose(FINDINGS)
+    said = f"after {listed(medians)} steps"
+    assert f"{said}, where it is told after {told}," in prose(PUBLISHED)
+    assert said in prose(FINDINGS)
 
 
 _TO_20K = (5000, 10_000, 20_000)
@@ -280,9 +187,9 @@ def _check_table(
     rows = []
     for agent in agents:
         folder = RESULTS / f"{place}-{schedule}"
-        curves = _curves(folder, agent, column, first=10)
-        means = [[seed[step] for seed in curves] for step in steps]
-        means.append([seed[steps[-1]] for seed in _curves(folder, agent, column)])
+        early = curves(folder, agent, column, first=10)
+        means = [[seed[step] for seed in early] for step in steps]
+        means.append([seed[steps[-1]] for seed in curves(folder, agent, column)])
         cells = (", ".join(format(value, form) for value in seeds) for seeds in means)
         rows.append(f"| {agent} | {' | '.join(cells)} |")
     shown = (*(f"{step:,}" for step in steps), f"{steps[-1]:,}, all 40")
@@ -309,49 +216,42 @@ def test_the_page_has_the_curves_where_the_task_stays() -> None:
     steps = (5000, 10_000, 15_000, 20_000)
     _check_table("cheetah/HalfCheetahFwdBwd", agents, steps, schedule="episodic")
     folder = RESULTS / "cheetah" / "HalfCheetahFwdBwd-episodic"
-    above, *others = (_curves(folder, agent, first=10) for agent in agents)
+    above, *others = (curves(folder, agent, first=10) for agent in agents)
     highest = pd.concat([seed for seeds in others for seed in seeds], axis=1).max(axis=1)
     lowest = pd.concat(above, axis=1).min(axis=1)
     assert (lowest > highest)[lowest.index >= 3000].all()
     runs = pd.read_csv(RESULTS / "cheetah" / "runs.csv").query("agent == 'M3PO'")
-    spent = _listed(runs["training_core_minutes"])
-    assert f"at {spent} core-minutes of training a run" in _prose(PUBLISHED)
-    ends = _listed((seed[20_000] for seed in _curves(folder, "M3PO")), ",.0f")
-    algorithm = _prose(RESULTS.parent / "docs" / "m3po.md")
+    spent = listed(runs["training_core_minutes"])
+    assert f"at {spent} core-minutes of training a run" in prose(PUBLISHED)
+    ends = listed((seed[20_000] for seed in curves(folder, "M3PO")), ",.0f")
+    algorithm = prose(RESULTS.parent / "docs" / "m3po.md")
     assert f"(trained so, {ends}: `results/cheetah`)" in algorithm
 
 
 def test_the_page_has_the_humanoids_velocities() -> None:
     place, column = "lite/HumanoidDirection", "directional_velocity"
     for agent in HUMANOIDS:
-        curves = _curves(RESULTS / f"{place}-hazard", agent, column)
-        assert len(curves) == 3
-        assert all((seed.abs() < 0.305).all() for seed in curves)  # nobody walks, as is said
+        seeds = curves(RESULTS / f"{place}-hazard", agent, column)
+        assert len(seeds) == 3
+        assert all((seed.abs() < 0.305).all() for seed in seeds)  # nobody walks, as is said
     _check_table(place, HUMANOIDS, _TO_20K, column, ".2f")
-
-
-def _diagnosed(folder: Path, agent: str, name: str) -> list[float]:
-    """What every seed's agent has measured about itself."""
-    runs = sorted((folder / agent).glob("seed*"))
-    records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
-    return [record["diagnostics"][name] for record in records]
 
 
 def _errors(env: str, agent: str, age: int) -> str:
     """One-step errors of the three seeds' models so long after a change, as pages say them."""
-    found = _diagnosed(RESULTS / "lite" / f"{env}-hazard", agent, f"model/obs_error_age{age}")
-    return _listed(found, ".2f").replace("0.", ".")
+    found = diagnosed(RESULTS / "lite" / f"{env}-hazard", agent, f"model/obs_error_age{age}")
+    return listed(found, ".2f").replace("0.", ".")
 
 
 def test_the_page_has_the_models_errors_after_a_change() -> None:
-    page = _prose(PUBLISHED)
+    page = prose(PUBLISHED)
     joint, pier = "HalfCheetahDisabledJoint", "HalfCheetahPier"
     right_away, six_steps = (_errors(joint, "M3PO", age) for age in (0, 6))
     assert f"error, {right_away} right at a change, is {six_steps} by then" in page
     right_away, six_steps = (_errors(joint, "MBPO", age) for age in (0, 6))
     assert f"falls from {right_away} to {six_steps} as well" in page
-    told = _diagnosed(RESULTS / "lite" / f"{joint}-hazard", "M3PO", "probe/accuracy_age6")
-    assert f"has it right in {_listed(100 * x for x in told)}% of test steps" in page
+    told = diagnosed(RESULTS / "lite" / f"{joint}-hazard", "M3PO", "probe/accuracy_age6")
+    assert f"has it right in {listed(100 * x for x in told)}% of test steps" in page
     soon, late = (_errors(pier, "M3PO", age) for age in (0, 25))
     assert f"right after a change ({soon}) than 25 steps later ({late})" in page
     soon, late = (_errors(pier, "MBPO", age) for age in (0, 25))
@@ -360,12 +260,12 @@ def test_the_page_has_the_models_errors_after_a_change() -> None:
 
 def test_rollouts_of_all_lengths_compare_as_is_said() -> None:
     folder = RESULTS / "ablation-short" / "HalfCheetahFwdBwd-hazard"
-    ends = {agent: [seed[10_000] for seed in _curves(folder, agent)] for agent in ABLATED}
+    ends = {agent: [seed[10_000] for seed in curves(folder, agent)] for agent in ABLATED}
     longer = [ends[agent] for agent in ("M3PO", "M3PO-k20", "M3PO-k5")]
     full, single = ends["M3PO-full"], ends["M3PO-k1"]
     worst = [min(seed) for seed in zip(*longer, strict=True)]
     behind = [round(other - own) for own, other in zip(full, worst, strict=True)]
-    assert f"no more than {behind[1]} and {behind[2]} at the end" in _prose(PUBLISHED)
+    assert f"no more than {behind[1]} and {behind[2]} at the end" in prose(PUBLISHED)
     assert min(behind) > 0
     assert min(ends["M3PO-k5"]) > max(full)
     assert all(own < other for own, other in zip(single, worst, strict=True))
@@ -373,27 +273,27 @@ def test_rollouts_of_all_lengths_compare_as_is_said() -> None:
     with_history = [agent for agent in ABLATED if agent != "M3PO-no-history"]
     assert max(ends["M3PO-no-history"]) < min(min(ends[agent]) for agent in with_history)
     areas = (
-        _listed(area_under_curve(c.index, c) for c in _curves(folder, agent, first=10))
+        listed(area_under_curve(c.index, c) for c in curves(folder, agent, first=10))
         for agent in ("M3PO-full", "M3PO")
     )
-    assert "over training is {} with them, {} by trust".format(*areas) in _prose(PUBLISHED)
-    rounded = [seed[10_000] for seed in _curves(folder, "M3PO-bfloat16")]
-    said = f"would show: {_listed(rounded)} against {_listed(ends['M3PO'])}"
-    assert said in _prose(PUBLISHED)
+    assert "over training is {} with them, {} by trust".format(*areas) in prose(PUBLISHED)
+    rounded = [seed[10_000] for seed in curves(folder, "M3PO-bfloat16")]
+    said = f"would show: {listed(rounded)} against {listed(ends['M3PO'])}"
+    assert said in prose(PUBLISHED)
     runs = pd.read_csv(RESULTS / "ablation-short" / "runs.csv")
     spent = runs.pivot_table(index="seed", columns="agent", values="training_core_minutes")
     usual, saved = spent["M3PO"], spent["M3PO"] - spent["M3PO-bfloat16"]
     said = "saved {:.0f} to {:.0f} of {:.0f} to {:.0f} core-minutes"
-    assert said.format(saved.min(), saved.max(), usual.min(), usual.max()) in _prose(PUBLISHED)
+    assert said.format(saved.min(), saved.max(), usual.min(), usual.max()) in prose(PUBLISHED)
 
 
 def test_a_slow_run_tells_the_task_badly_as_is_said() -> None:
     folder = RESULTS / "ablation-short" / "HalfCheetahFwdBwd-hazard"
     agents = [agent for agent in [*ABLATED, "M3PO-bfloat16"] if agent != "M3PO-no-history"]
-    right = {agent: _diagnosed(folder, agent, "probe/right_within_3") for agent in agents}
+    right = {agent: diagnosed(folder, agent, "probe/right_within_3") for agent in agents}
     slow = right["M3PO-full"].pop(0)
     least = min(share for seeds in right.values() for share in seeds)
     said = (
         f"within 3 steps after {slow:.0%} of the changes (`probe/right_within_3`), all other runs"
     )
-    assert f"{said} with a history after {least:.0%} or more" in _prose(PUBLISHED)
+    assert f"{said} with a history after {least:.0%} or more" in prose(PUBLISHED)
