@@ -19,7 +19,13 @@ from m3po_bench.leaderboard.settings import (
     UNSEEN,
     unseen_schedule,
 )
-from m3po_bench.leaderboard.statistics import iqm, mean, optimality_gap, stratified_interval
+from m3po_bench.leaderboard.statistics import (
+    iqm,
+    mean,
+    optimality_gap,
+    stratified_interval,
+    student_interval,
+)
 from m3po_bench.leaderboard.store import (
     COLUMNS,
     EVALUATION,
@@ -38,7 +44,7 @@ OVER_ENVS_COLUMNS = (
     "iqm", "iqm_low", "iqm_high", "score_mean", "optimality_gap",
 )  # fmt: skip
 INTERVAL_SEEDS = 5
-"""From this many seeds on, low and high are a bootstrap interval; below, the extreme seeds."""
+"""From this many seeds on, low and high are a 95% interval; below, the extreme seeds."""
 
 
 class Key(NamedTuple):
@@ -171,14 +177,14 @@ def of_common_episodes(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """A 95% bootstrap interval of the mean over seeds; under five, the extreme seeds.
+    """Student's 95% interval of the mean over seeds; under five, the extreme seeds.
 
     Args:
         values: One number per seed.
     """
     if len(values) < INTERVAL_SEEDS:
         return min(values), max(values)
-    return stratified_interval(mean, [np.asarray(values, dtype=np.float64)])
+    return student_interval(np.asarray(values, dtype=np.float64))
 
 
 def score(value: float, references: Mapping[str, HasMean]) -> float:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import gymnasium as gym
 import numpy as np
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import of_common_episodes, reference_key, score, seed_returns
+from m3po_bench.leaderboard.aggregate import reference_key, score, seed_returns
 from m3po_bench.leaderboard.metrics import (
     area_under_curve,
     cvar,
@@ -20,6 +19,7 @@ from m3po_bench.leaderboard.metrics import (
     survival,
 )
 from m3po_bench.leaderboard.settings import ONLINE, OOD, TEST, UNSEEN
+from m3po_bench.leaderboard.traces import time_limit
 
 if TYPE_CHECKING:
     from m3po_bench.leaderboard.references import References
@@ -72,10 +72,12 @@ def _of_groups(
 
 
 def _curves(rows: pd.DataFrame, references: References) -> pd.DataFrame:
-    # One mean over all runs: one for each of a thousand runs takes as long as all the figures.
-    common = of_common_episodes(rows)
     # All else is played at the last checkpoint only, and has no curve.
-    common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
+    played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
+    # A run's own: what is said of one agent must not depend on which others are beside it.
+    fewest = played.groupby([*_RUN, "step"])["episode"].nunique().groupby(_RUN).min()
+    common = played.join(fewest.rename("common"), on=_RUN).query("episode < common")
+    # One mean over all runs: one for each of a thousand runs takes as long as all the figures.
     curves = common.groupby([*_RUN, "step"])["return"].mean()
     return _of_groups(curves.groupby(level=_RUN), lambda curve: _curve(curve, references))
 
@@ -120,9 +122,9 @@ def _gaps(rows: pd.DataFrame, references: References) -> pd.DataFrame:
 
 def _finals(rows: pd.DataFrame) -> pd.DataFrame:
     last = rows[rows["step"] == rows.groupby(_RUN)["step"].transform("max")]
-    limits = {env: _limit(env) for env in last["env"].unique()}
+    limits = {env: time_limit(env) for env in last["env"].unique()}
     limit = last["env"].map(limits)
-    fell = (last["length"] < limit).astype(float).where(limit.notna())
+    fell = (last["length"] < limit).astype(float).where(limit < np.inf)
     by_run = last.assign(fell=fell).groupby(_RUN)
     totals = by_run[["fell", "length"]].sum(min_count=1)
     found = {
@@ -130,12 +132,6 @@ def _finals(rows: pd.DataFrame) -> pd.DataFrame:
         "falls_per_1000": 1000.0 * totals["fell"] / totals["length"],
     }
     return pd.DataFrame(found).reset_index()
-
-
-def _limit(env: str) -> float:
-    """Steps after which an episode is cut off; NaN without a limit."""
-    spec = gym.registry.get(env)
-    return float(spec.max_episode_steps) if spec and spec.max_episode_steps else np.nan
 
 
 def _changes(rows: pd.DataFrame) -> dict[str, float]:

@@ -38,7 +38,8 @@ class Budget:
         preset: The agent's preset.
         checkpoints: Evaluations, equally spaced; the last one comes after the last step.
         eval_episodes: Test episodes played at every checkpoint but the last.
-        final_episodes: Test episodes played at the last one; 0 means all there are.
+        final_episodes: Test episodes played at the last one; 0 means all there are. Of a split
+            that has fewer, as ``ood`` may, all are played, here and at the other checkpoints.
     """
 
     steps: int

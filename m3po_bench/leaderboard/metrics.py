@@ -47,19 +47,16 @@ def segments(rewards: ArrayLike, steps_since_change: ArrayLike) -> list[Array]:
     return np.split(rewards, np.flatnonzero(age[1:] == 0) + 1)
 
 
-def adaptation_regret(segment: ArrayLike, oracle: ArrayLike, fell: bool = False) -> float:
+def adaptation_regret(segment: ArrayLike, oracle: ArrayLike, lost: int = 0) -> float:
     """What the oracle earns more, at equal times since the change, up to the shorter one's end.
-
-    Steps that a fall has taken away earn nothing, up to the oracle's end.
 
     Args:
         segment: Rewards since the change, shape (L,).
         oracle: The oracle's mean reward at each time since a change, shape (K,).
-        fell: Whether the segment ended because the episode terminated.
+        lost: Steps that a fall has taken away; they earn nothing.
     """
     segment, oracle = np.asarray(segment, np.float64), np.asarray(oracle, np.float64)
-    if fell:
-        segment = np.pad(segment, (0, max(0, len(oracle) - len(segment))))
+    segment = np.pad(segment, (0, lost))
     n = min(len(segment), len(oracle))
     return float(np.sum(oracle[:n] - segment[:n]))
 
@@ -68,6 +65,8 @@ def recovery(segment: ArrayLike, random: float, oracle: float, fell: bool = Fals
     """First time from which the windowed, normalised reward stays at ``RECOVERED`` or above.
 
     It must stay there for at least a window, and to the segment's end; otherwise it is censored.
+    So the longer a segment, the more of a noisy agent's relapses it shows: only times of the same
+    list of changes can be compared.
     After a fall it does not stay anywhere: that is no chance end of the segment, but a failure.
 
     Args:
@@ -116,7 +115,8 @@ def survival(recoveries: Sequence[Recovery], times: ArrayLike) -> Array:
         times: Env steps since the change, shape (n,).
 
     Returns:
-        Shape (n,); NaN where no segment is long enough to tell.
+        Shape (n,); NaN where no segment is long enough to tell. Beyond the longest segment the
+        last value stays.
     """
     done = [r.time for r in recoveries if r.observed]
     watched = [r.time - WINDOW for r in recoveries if not r.observed and r.time >= WINDOW]
@@ -170,14 +170,18 @@ def cvar(returns: ArrayLike, share: float = 0.1) -> float:
 
 
 def area_under_curve(steps: ArrayLike, returns: ArrayLike) -> float:
-    """Mean return over training: the trapezoids between checkpoints, over their span.
+    """Mean return over training: the trapezoids between checkpoints, from env step 0 on.
+
+    Until the first checkpoint the return counts as it is there: a curve that began at it would
+    leave out the more of the beginning the fewer checkpoints there are.
 
     Args:
-        steps: Env steps of the checkpoints, increasing, shape (n,), n at least 2.
+        steps: Env steps of the checkpoints, increasing, shape (n,).
         returns: Shape (n,).
     """
-    steps = np.asarray(steps, np.float64)
-    return float(np.trapezoid(np.asarray(returns, np.float64), steps) / (steps[-1] - steps[0]))
+    steps, returns = np.asarray(steps, np.float64), np.asarray(returns, np.float64)
+    area = np.trapezoid(np.append(returns[0], returns), np.append(0.0, steps))
+    return float(area / steps[-1])
 
 
 def steps_to(steps: ArrayLike, returns: ArrayLike, threshold: float) -> int | None:

@@ -82,8 +82,12 @@ def _strata(returns: list[Returns]) -> list[Array]:
 
 
 def _improvement(ours: list[Array], theirs: list[Array]) -> tuple[float, float, float]:
-    """P(improvement) with its interval; none where an env has few seeds."""
+    """P(improvement) with its interval; none where an env has few seeds, or all are apart.
+
+    Where every seed is above every seed a bootstrap has nothing to redraw, and would say [1, 1].
+    """
     centre, low, high = float(probability_of_improvement(ours, theirs)), np.nan, np.nan
-    if min(len(scores) for scores in (*ours, *theirs)) >= INTERVAL_SEEDS:
+    enough = min(len(scores) for scores in (*ours, *theirs)) >= INTERVAL_SEEDS
+    if enough and 0.0 < centre < 1.0:
         low, high = stratified_interval(probability_of_improvement, ours, theirs)
     return centre, low, high

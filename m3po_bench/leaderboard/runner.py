@@ -205,7 +205,7 @@ class Run:
         from m3po_bench.leaderboard.traces import write_digest
 
         known = load_references().get((self.spec.env, self.spec.schedule), {})
-        write_digest(self.store.folder(self.spec), episodes, known)
+        write_digest(self.store.folder(self.spec), self.spec.env, episodes, known)
 
     def _show(self, step: int, now: bool = False) -> None:
         if now or time.monotonic() > self._reported + _PROGRESS_EVERY:

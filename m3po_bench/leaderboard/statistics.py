@@ -61,6 +61,17 @@ def paired_differences(ours: dict[int, float], theirs: dict[int, float]) -> Arra
     return np.array([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
+def student_interval(values: Array) -> tuple[float, float]:
+    """Student's 95% interval of a mean over seeds, shape (n,), n at least 2.
+
+    A percentile bootstrap of few numbers is too narrow: of five normal ones it holds the mean in
+    84% of cases, of ten in 90%.
+    """
+    centre, n = float(values.mean()), len(values)
+    margin = float(stats.sem(values) * stats.t.ppf((1.0 + CONFIDENCE) / 2.0, n - 1))
+    return centre - margin, centre + margin
+
+
 def stratified_interval(
     statistic: Statistic, *samples: Strata, resamples: int = RESAMPLES
 ) -> tuple[float, float]:

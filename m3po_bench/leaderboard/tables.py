@@ -159,7 +159,9 @@ def _how_to_read(table: pd.DataFrame) -> str:
             "each seed shown."
         )
     if (table["n_seeds"] >= INTERVAL_SEEDS).any():
-        parts.append("Brackets: 95% stratified bootstrap interval over seeds.")
+        parts.append(
+            "Brackets: 95% intervals over seeds; Student's for means, bootstrap for the IQM."
+        )
     if not table["complete"].all():
         parts.append("An asterisk marks entries with fewer seeds than the suite asks for.")
     return " ".join(parts)

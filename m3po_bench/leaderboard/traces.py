@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import gymnasium as gym
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -48,9 +49,9 @@ CHANGE_COLUMNS = (
 """One row a change of the task within an episode; times in env steps.
 
 ``length``: until the next change or the end. ``drop``: of the reward, see ``metrics.drop_depth``.
-``regret``, ``recovery``, ``recovered`` and ``savings`` (where the task had been there before the
-last change, and by a change, not the reset): see ``metrics``; empty where the package ships no
-references.
+``regret``, ``recovery``, ``recovered`` and ``savings`` (where a task that a change, not the reset,
+had brought is back for the first time, after one other): see ``metrics``; empty where the package
+ships no references.
 """
 
 AGE_COLUMNS = ("age", "changes", "reward")
@@ -91,12 +92,21 @@ def _after_changes(trace: pd.DataFrame) -> pd.DataFrame:
     return trace[began > 0]
 
 
-def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.DataFrame:
+def time_limit(env: str) -> float:
+    """Steps after which an env's episodes are cut off; infinite without a limit."""
+    spec = gym.registry.get(env)
+    return float(spec.max_episode_steps) if spec and spec.max_episode_steps else np.inf
+
+
+def changes_of(
+    trace: pd.DataFrame, references: Mapping[str, Reference], limit: float = np.inf
+) -> pd.DataFrame:
     """A row of ``CHANGE_COLUMNS`` for each change of a trace.
 
     Args:
         trace: From ``trace_of``.
         references: By role, of the trace's env and schedule.
+        limit: Of its env, see ``time_limit``. A fall takes away the steps until then.
     """
     oracle = np.asarray(references["oracle"].by_age if "oracle" in references else ())
     random = np.asarray(references["random"].by_age if "random" in references else ())
@@ -116,28 +126,31 @@ def changes_of(trace: pd.DataFrame, references: Mapping[str, Reference]) -> pd.D
         for i in range(1, len(parts)):
             fell = ended and i == len(parts) - 1
             found: list[object] = [index, start, len(parts[i]), drop_depth(parts[i - 1], parts[i])]
-            found.append(adaptation_regret(parts[i], oracle, fell) if len(oracle) else None)
+            lost = int(min(max(0.0, limit - len(episode)), MAX_AGE)) if fell else 0
+            found.append(adaptation_regret(parts[i], oracle, lost) if len(oracle) else None)
             if settled > baseline:
                 recovered = recovery(parts[i], baseline, settled, fell)
                 found += [recovered.time, int(recovered.observed)]
             else:
                 found += [None, None]
-            # The first segment began from rest, which costs reward that no change does.
-            known = i >= 3 and tasks[i - 2] == tasks[i] and len(oracle) > 0
+            # A task that is back for the first time. What began with the reset does not count: a
+            # start from rest costs reward that no change does.
+            known = 0 < tasks.index(tasks[i]) == i - 2 and len(oracle) > 0
             found.append(savings(parts[i - 2], parts[i], oracle) if known else None)
             rows.append(tuple(found))
             start += len(parts[i])
     return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
 
 
-def digest(trace: pd.DataFrame, references: Mapping[str, Reference]) -> dict[str, bytes]:
+def digest(trace: pd.DataFrame, env: str, references: Mapping[str, Reference]) -> dict[str, bytes]:
     """``CHANGES`` and ``BY_AGE`` of a trace, as their files hold them; none without rows.
 
     Args:
         trace: From ``trace_of``.
-        references: By role, of the trace's env and schedule.
+        env: Id of its env.
+        references: By role, of that and the trace's schedule.
     """
-    tables = {CHANGES: changes_of(trace, references), BY_AGE: by_age(trace)}
+    tables = {CHANGES: changes_of(trace, references, time_limit(env)), BY_AGE: by_age(trace)}
     return {
         name: compressed(
             table.to_csv(index=False, float_format="%.5g", lineterminator="\n").encode()
@@ -148,16 +161,17 @@ def digest(trace: pd.DataFrame, references: Mapping[str, Reference]) -> dict[str
 
 
 def write_digest(
-    folder: Path, episodes: Sequence[Episode], references: Mapping[str, Reference]
+    folder: Path, env: str, episodes: Sequence[Episode], references: Mapping[str, Reference]
 ) -> None:
     """Write ``CHANGES`` and ``BY_AGE`` into the folder of a run that is being made.
 
     Args:
         folder: The run's.
+        env: Id of its env.
         episodes: Of its final checkpoint.
         references: By role, of its env and schedule.
     """
-    for name, content in digest(trace_of(episodes), references).items():
+    for name, content in digest(trace_of(episodes), env, references).items():
         write_atomically(folder / name, content)
 
 
@@ -175,7 +189,7 @@ def digest_traces(store: Store, finished: Finished, references: References) -> N
         if not (folder / TRACE).is_file():
             continue
         known = references.get((record["env"], record["schedule"]), {})
-        tables = digest(pd.read_parquet(folder / TRACE), known)
+        tables = digest(pd.read_parquet(folder / TRACE), record["env"], known)
         kept = {name: path.read_bytes() for name in tables if (path := folder / name).is_file()}
         if kept != tables:
             store.replace_tables(folder, tables)

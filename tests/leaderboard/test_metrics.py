@@ -51,8 +51,8 @@ def test_recovery_must_last(rewards: list[float], expected: Recovery) -> None:
 
 def test_who_falls_has_not_recovered_whatever_it_earned_before() -> None:
     assert recovery([1.0] * 9, 0.0, 1.0, fell=True) == Recovery(NEVER, False)
-    assert adaptation_regret([1.0, 1.0], [1.0, 1.0, 2.0], fell=True) == 2.0
-    assert adaptation_regret([1.0, 1.0, 0.0], [1.0, 1.0], fell=True) == 0.0
+    assert adaptation_regret([1.0, 1.0], [1.0, 1.0, 2.0], lost=9) == 2.0
+    assert adaptation_regret([1.0, 1.0, 0.0], [1.0, 1.0], lost=1) == 0.0
 
 
 def test_recovery_needs_a_scale() -> None:
@@ -102,5 +102,7 @@ def test_cvar_is_the_mean_of_the_worst() -> None:
 
 def test_curves() -> None:
     assert area_under_curve([0, 10, 30], [0.0, 2.0, 2.0]) == pytest.approx((10 + 40) / 30)
+    line = [np.linspace(0.0, 1.0, n + 1)[1:] for n in (20, 5)]  # the same, seen more or less often
+    assert [area_under_curve(x, x) for x in line] == pytest.approx([0.5, 0.5], abs=0.025)
     assert steps_to([10, 20, 30], [0.0, 5.0, 4.0], 4.5) == 20
     assert steps_to([10, 20, 30], [0.0, 5.0, 4.0], 6.0) is None

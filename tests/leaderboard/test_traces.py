@@ -89,6 +89,8 @@ def test_a_fall_after_a_change_is_no_chance_end() -> None:
     assert table["recovery"].tolist() == [3, NEVER]
     # The oracle earns 0, 1, 1 and then 1 in each of the 17 steps that the fall has taken away.
     assert table["regret"].tolist() == pytest.approx([5.0, 5.0 + 17.0])
+    # An episode that would have been cut off after two more steps loses no more than these.
+    assert changes_of(trace, REFERENCES, at + 2)["regret"].tolist() == pytest.approx([5.0, 7.0])
     times = recovery_times(table["recovery"], table["recovered"])
     assert survival([*times, Recovery(2, True)], [RECOVERY_HORIZON]) == pytest.approx([0.5])
 
@@ -120,6 +122,29 @@ def test_savings_are_those_of_a_task_that_comes_back() -> None:
     )  # fmt: skip
     table = changes_of(trace, REFERENCES)
     assert table["savings"].iloc[2] == pytest.approx(7.0 - 3.0)
+    assert table["savings"].notna().sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("tasks", "back"),
+    [
+        ([0, 1, 0], []),  # the reset had brought it
+        ([0, 1, 0, 1, 0, 1], [3]),  # once: afterwards both are known
+        ([0, 1, 2, 0, 2, 1], [4]),  # 1 has been away for more than one task
+    ],
+)
+def test_a_task_is_back_where_a_change_had_brought_it_once(
+    tasks: list[int], back: list[int]
+) -> None:
+    n = 10 * len(tasks)
+    trace = pd.DataFrame(
+        {
+            "episode": 0, "step": np.arange(n), "reward": 0.0,
+            "task_id": np.repeat(tasks, 10), "steps_since_change": np.arange(n) % 10,
+        }
+    )  # fmt: skip
+    table = changes_of(trace, REFERENCES)
+    assert (np.flatnonzero(table["savings"].notna()) + 1).tolist() == back
 
 
 def test_a_drift_leaves_no_time_to_adapt() -> None:
@@ -164,7 +189,7 @@ def test_metrics_of_an_entry_are_means_over_seeds() -> None:
     references = {("M3PO/PointFwdBwd-v0", "hazard"): REFERENCES}
     (entry,) = entry_metrics(rows, changes, references).to_dict("records")
     assert set(METRICS) <= set(entry)
-    assert entry["curve_area"] == pytest.approx((0.0 + 0.5) / 2)
+    assert entry["curve_area"] == pytest.approx((-0.5 + 0.5) / 2)
     assert entry["steps_to_50"] == pytest.approx((20 + 10) / 2)  # 0 is half way
     assert np.isnan(entry["steps_to_80"])  # the second seed never gets to 0.6
     assert entry["cvar_10"] == pytest.approx((0.0 - 0.5) / 2)
