@@ -10,16 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
 from m3po_bench.m3po.meta_model import MetaModel
 from m3po_bench.m3po.played import HORIZONS, Played, recall
 from m3po_bench.m3po.policies import MetaPolicy
 from m3po_bench.m3po.return_gap import model_error, return_gaps
-from m3po_bench.m3po.termination import TerminationFunction
+from m3po_bench.m3po.termination import termination_of, time_limit_of
 
 AGES = ((0, 0), (1, 2), (3, 5), (6, 11), (12, 24), (25, 10**9))
-"""Transitions seen since a change of the task, or since the start; first and last of each bin."""
+"""Transitions seen since a change of the task; first and last of each bin."""
 
 _START_EVERY = 10
 _KNOWN_AGE = 12
@@ -31,7 +32,8 @@ def diagnose(
     policy: MetaPolicy,
     episodes: Sequence[Any],
     gamma: float,
-    termination: TerminationFunction | None = None,
+    env: VecEnv | None = None,
+    termination_from_env: bool = False,
 ) -> dict[str, float]:
     """All measures, as one flat dict.
 
@@ -39,26 +41,28 @@ def diagnose(
         policy: A trained agent's.
         episodes: Held-out ones, with the attributes of ``leaderboard.evaluation.Episode``.
         gamma: The agent's discount.
-        termination: As in ``branched_rollouts.branch``.
+        env: The agent's, which says when episodes are cut off.
+        termination_from_env: Whether it also says when they terminate.
 
     Returns:
         ``model/obs_error_hH`` and ``model/reward_error_hH``: after H open-loop steps within one
         task; ``model/obs_error_ageA`` and ``model/reward_error_ageA``: of one step, by the age of
-        the task; ``model/obs_coverage`` and ``model/reward_coverage``: share of outcomes within
-        one predicted deviation (0.683 if the spread is right); ``model/disagreement``: deviation
-        of the members' means; ``probe/...``: see ``task_probe``; ``belief/...``: see
-        ``imagined_beliefs``; ``gap/...``: what the theory speaks of, see ``return_gap``. What the
-        episodes are too short or too few for is left out.
+        the task, after changes if there are any, else after the start; ``model/obs_coverage`` and
+        ``model/reward_coverage``: share of outcomes within one predicted deviation (0.683 if the
+        spread is right); ``model/disagreement``: deviation of the members' means; ``probe/...``:
+        see ``task_probe``; ``belief/...``: see ``imagined_beliefs``; ``gap/...``: what the theory
+        speaks of, see ``return_gap``. What the episodes are too short or too few for is left out.
     """
     played = recall(policy, episodes)
-    model = policy.meta_model
+    model, horizon = policy.meta_model, time_limit_of(env)
     found = open_loop_errors(model, played)
     found |= one_step_errors(model, played)
     if model.state_dim and played.task.shape[-1]:
         own = played.state[..., : model.state_dim]  # the meta-model's, not the policy's
         found |= task_probe(played._replace(state=own))
-    found |= model_error(model, played) | {"gap/gamma": gamma}
-    found |= return_gaps(policy, played, gamma, termination)
+    found |= model_error(model, played, horizon) | {"gap/gamma": gamma}
+    ends = termination_of(env, termination_from_env)
+    found |= return_gaps(policy, played, gamma, ends, horizon)
     if model.state_dim and played.task.shape[-1]:
         found |= imagined_beliefs(policy, played)
     return found
@@ -94,6 +98,7 @@ def one_step_errors(model: MetaModel, played: Played) -> dict[str, float]:
     valid = played.valid
     obs, after = played.obs[:-1][valid], played.obs[1:][valid]
     state, action, age = played.state[:-1][valid], played.action[valid], played.age[valid]
+    adapting = played.adapting[valid]
     heads = {
         "obs": (
             model.dynamics(model.dynamics_inputs(obs, state, action)),
@@ -115,7 +120,7 @@ def one_step_errors(model: MetaModel, played: Played) -> dict[str, float]:
         if name == "obs":
             found["model/disagreement"] = _rms(means.std(0, correction=0) * unit)
         for first, last in AGES:
-            inside = (age >= first) & (age <= last)
+            inside = adapting & (age >= first) & (age <= last)
             if inside.any():
                 found[f"model/{name}_error_age{first}"] = _rms((miss * unit)[inside])
     return found
@@ -140,7 +145,7 @@ def task_probe(played: Played) -> dict[str, float]:
     found: dict[str, float] = {}
     right = answer.argmax(-1) == label
     for first, last in AGES:
-        inside = test & (age >= first) & (age <= last)
+        inside = test & played.adapting & (age >= first) & (age <= last)
         if not inside.any():
             continue
         if few:

@@ -382,8 +382,7 @@ class M3PO(ReplayAlgorithm):
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What the meta-model knows on held-out episodes; see ``diagnostics.diagnose``."""
-        ends = termination_of(self.env, self.termination_from_env)
-        found = diagnose(self.policy, episodes, self.gamma, ends)
+        found = diagnose(self.policy, episodes, self.gamma, self.env, self.termination_from_env)
         length = float(int(self._length_ramp.at(self.num_timesteps)))
         trained = found["gap/horizon"] if self._full_rollouts else length
         return found | {"gap/rollout_length": trained}

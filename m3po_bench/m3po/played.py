@@ -38,6 +38,12 @@ class Played(NamedTuple):
     valid: Tensor
 
     @property
+    def adapting(self) -> Tensor:
+        """Steps of tasks that a change has brought, not the start; all where nothing changes."""
+        changed = self.valid & (self.age < torch.arange(len(self.age))[:, None])
+        return changed if changed.any() else self.valid
+
+    @property
     def half(self) -> Tensor:
         """Every second of the episodes that begin in the same task; shape (n,), bool.
 

@@ -40,6 +40,7 @@ def return_gaps(
     played: Played,
     gamma: float,
     termination: TerminationFunction | None = None,
+    horizon: int = 0,
 ) -> dict[str, float]:
     """Branched minus real discounted returns of the deterministic policy, by rollout length.
 
@@ -48,6 +49,8 @@ def return_gaps(
         played: Its episodes; the first few are used.
         gamma: Discount.
         termination: As in ``branched_rollouts.branch``.
+        horizon: Steps after which the env cuts episodes off; that of the longest one at least.
+            Rollouts may live on where all real episodes have ended.
 
     Returns:
         ``gap/return``, the real discounted return; ``gap/kK``, eta_K minus it, for each K of
@@ -55,13 +58,17 @@ def return_gaps(
         standard error over episodes. Rollouts of ``gap/full`` are repeated, the others start once
         from each real history. What the model drives to infinity is left out.
     """
-    n = min(_EPISODES, played.valid.shape[1])
-    valid, length = played.valid[:, :n], len(played.valid)
-    real = torch.where(valid, played.reward[:, :n], 0.0)
+    n, seen = min(_EPISODES, played.valid.shape[1]), len(played.valid)
+    length = max(horizon, seen)
+    valid, real = torch.zeros(length, n, dtype=torch.bool), torch.zeros(length, n)
+    valid[:seen] = played.valid[:, :n]
+    real[valid] = played.reward[:, :n][valid[:seen]]
     discount = gamma ** torch.arange(length)[:, None]
     obs, state = played.obs[:-1, :n], played.state[:-1, :n]
     ks = [k for k in HORIZONS if k <= length]
-    ahead = _imagined_rewards(policy, obs, state, max(ks), termination)
+    ahead = torch.zeros(max(ks), length, n)
+    lived = valid[:seen]
+    ahead[:, valid] = _imagined_rewards(policy, obs[lived], state[lived], max(ks), termination)
     first = _imagined_rewards(
         policy,
         obs[0].expand(_COPIES, -1, -1),
@@ -72,9 +79,7 @@ def return_gaps(
     found = {"gap/return": (discount * real).sum(0).mean().item()}
     for name, k in [*((f"gap/k{k}", k) for k in ks), ("gap/full", length)]:
         # r_t is the k-th prediction of a rollout from h_{t-k+1}; before t = k, from h_0.
-        later = torch.where(
-            valid[1 : length - k + 1], ahead[min(k, max(ks)) - 1, 1:][: length - k], 0.0
-        )
+        later = ahead[min(k, max(ks)) - 1, 1:][: length - k]
         gap = (discount * (torch.cat([first[:k], later]) - real)).sum(0)
         if gap.isfinite().all():
             found[name] = gap.mean().item()
@@ -107,7 +112,7 @@ def _imagined_rewards(
 
 
 @torch.no_grad()
-def model_error(model: MetaModel, played: Played) -> dict[str, float]:
+def model_error(model: MetaModel, played: Played, horizon: int = 0) -> dict[str, float]:
     """Estimates of eps_m, the expected total variation between real and predicted outcomes.
 
     Samples do not tell a density, so it is enclosed only:
@@ -115,14 +120,24 @@ def model_error(model: MetaModel, played: Played) -> dict[str, float]:
     * ``gap/eps_low`` needs no assumption. Real outcomes and the model's own samples are told apart
       by their log density under the model, with a threshold chosen on one half of the episodes; the
       difference in the shares below it, on the other episodes, is in expectation at most eps_m
-      (total variation does not grow under a map), cut at 0. It sees no error that leaves the log
-      density's distribution as it is.
+      (total variation does not grow under a map). Cut at 0, so chance lifts it a little where
+      there is no error. It sees none that leaves the log density's distribution as it is.
     * ``gap/eps_high`` is ``sqrt(1 - exp(-KL))`` (Bretagnolle and Huber 1979) for independent
       Gaussian outcomes that vary no less than predicted or, where their errors are smaller, than
       these. A deterministic env breaks that: its true total variation from any density is 1, and
       the number then speaks of the resolution of the model's own spread.
 
-    Both are averages over the steps of an episode, where the theory takes the worst step.
+    Both are averages over the steps of an episode, where the theory takes the worst step, and speak
+    of observations and rewards only, not of ends.
+
+    Args:
+        model: The trained one.
+        played: Episodes that it has not learnt from.
+        horizon: As of ``return_gaps``.
+
+    Returns:
+        The two, ``gap/horizon``, and ``gap/reward_span``: of real and of predicted rewards after
+        the same histories, and of the 0 that follows on an end where there are any.
     """
     valid = played.valid
     obs, state = played.obs[:-1][valid], played.state[:-1][valid]
@@ -130,12 +145,14 @@ def model_error(model: MetaModel, played: Played) -> dict[str, float]:
     step = model.imagine(obs, state, action)
     real = _predictions(model, obs, state, action, after, reward)
     own = _predictions(model, obs, state, action, step.next_obs, step.reward)
-    spread, choose = reward.max() - reward.min(), (valid & played.half)[valid]
+    ended = not valid.all() or horizon > len(valid)
+    rewards = torch.cat([reward, step.reward, torch.zeros(int(ended))])
+    spread, choose = rewards.max() - rewards.min(), (valid & played.half)[valid]
     return {
         "gap/eps_low": _told_apart(_log_density(real), _log_density(own), choose),
         "gap/eps_high": _gaussian_error(real),
         "gap/reward_span": spread.item(),
-        "gap/horizon": float(len(valid)),
+        "gap/horizon": float(max(horizon, len(valid))),
     }
 
 

@@ -41,6 +41,12 @@ def check_termination(env: VecEnv | None, offered: bool) -> None:
         )
 
 
+def time_limit_of(env: VecEnv | None) -> int:
+    """Steps after which the env cuts episodes off; 0 if it does not, or there is no env."""
+    spec = env.get_attr("spec", indices=0)[0] if env is not None else None
+    return (spec.max_episode_steps or 0) if spec is not None else 0
+
+
 def termination_of(env: VecEnv | None, offered: bool) -> TerminationFunction | None:
     """The env's own, of tensors; None if none was offered, or a loaded agent has no env."""
     if env is None or not offered:

@@ -297,7 +297,12 @@ def _discounted_steps(
         # The j-th step counts from time j - 1 + first on: swap the sums over t and j.
         n = np.minimum(most, horizon - first)
         lost = np.where(np.isinf(horizon), 0.0, n) * cut
-        return (gamma**first * (1 - gamma**n) / left - lost) / left
+        closed = (gamma**first * (1 - gamma**n) / left - lost) / left
+        with np.errstate(invalid="ignore"):
+            undiscounted = n * (horizon - first) - n * (n - 1) / 2
+        # Where little is discounted the closed form cancels; the other one is larger by a share of
+        # at most left * horizon.
+        return np.where(left * horizon < 1e-5, undiscounted, closed)
 
     return steps(k), steps(np.asarray(math.inf))
 

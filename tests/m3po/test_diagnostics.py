@@ -172,6 +172,12 @@ def test_coverage_and_errors_of_heads_that_say_nothing() -> None:
     assert found["model/disagreement"] == 0.0
     assert found["model/obs_error_age0"] == pytest.approx(1.0, abs=0.1)
     assert found["model/reward_error_age6"] == pytest.approx(1.0, abs=0.1)
+    # A start is no change; where nothing changes there is nothing else to speak of.
+    data = played()
+    data.obs[1:] += 100.0  # the first step goes where no action leads
+    assert one_step_errors(model, data)["model/obs_error_age0"] == pytest.approx(1.0, abs=0.1)
+    data = data._replace(age=torch.arange(LENGTH)[:, None].expand(LENGTH, N))
+    assert one_step_errors(model, data)["model/obs_error_age0"] == 10.0  # what is clipped to
 
 
 def test_an_agent_recalls_what_it_remembered_and_reports_on_it() -> None:

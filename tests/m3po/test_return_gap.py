@@ -102,6 +102,22 @@ def test_real_episodes_that_have_ended_start_no_rollout() -> None:
     assert found["gap/k1"] == pytest.approx(4.5, rel=1e-4)  # the first obs, and nothing later
 
 
+def test_a_model_in_which_nobody_falls_is_off_by_what_it_imagines_until_the_time_limit() -> None:
+    played = walked()
+    played.reward.fill_(1.0)
+    played.valid[5:] = False
+    model = drifting()
+    model.imagine = lambda obs, state, action: Imagined(
+        obs, torch.ones(len(obs)), torch.zeros(len(obs)), state
+    )
+    short = Played(*(x[:6] if x is played.obs or x is played.state else x[:5] for x in played))
+    for seen in (played, short):  # however long the longest real episode is
+        found = return_gaps(model, seen, GAMMA, horizon=LENGTH)
+        assert found["gap/full"] == pytest.approx(sum(DISCOUNTS[5:]), rel=1e-4)
+        assert found["gap/k5"] == pytest.approx(sum(DISCOUNTS[5:9]), rel=1e-4)
+        assert found["gap/k1"] == pytest.approx(0.0, abs=1e-5)
+
+
 def test_what_the_model_drives_to_infinity_is_left_out() -> None:
     found = return_gaps(drifting(bias=float("inf")), walked(), GAMMA)
     assert "gap/k1" in found  # one prediction is not reached by the drift
@@ -163,3 +179,15 @@ def test_padding_is_no_outcome() -> None:
     played.reward[100:] = 1e6
     assert model_error(model, played)["gap/eps_high"] < 0.2
     assert model_error(model, played)["gap/reward_span"] < 100.0
+
+
+def test_the_span_is_of_real_and_predicted_rewards_and_of_what_follows_on_an_end() -> None:
+    model, played = gaussian(0.0)
+    played = played._replace(reward=torch.full_like(played.reward, 50.0))
+    assert model_error(model, played)["gap/reward_span"] > 40.0  # predictions are near 0
+    model, played = gaussian(0.0)
+    played = played._replace(reward=played.reward + 100.0)
+    model.reward_norm.mean.fill_(100.0)
+    assert model_error(model, played)["gap/reward_span"] < 50.0
+    found = model_error(model, played, horizon=300)  # real ones have ended before
+    assert (found["gap/horizon"], found["gap/reward_span"] > 90.0) == (300.0, True)

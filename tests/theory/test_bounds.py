@@ -66,6 +66,18 @@ def test_closed_forms_are_the_sums(gamma: float, k: int, horizon: int, predicted
     assert current(0, 1, gamma, 1, k, **finite) == near(shift - model)
 
 
+@pytest.mark.parametrize("left", [1e-6, 1e-8, 1e-10, 1e-14])
+@pytest.mark.parametrize("predicted", [False, True])
+def test_where_hardly_anything_is_discounted_bounds_do_not_cancel(
+    left: float, predicted: bool
+) -> None:
+    t = np.arange(200) + predicted
+    weights = (1.0 - left) ** np.arange(200)
+    of: dict[str, Any] = {"model_rewards": predicted, "horizon": 200}
+    found = branched_bound_current_policy(0, 1, 1.0 - left, 1, 5, **of)
+    assert found == pytest.approx(2 * (weights @ (t - np.minimum(t, 5))), rel=2e-5)
+
+
 @given(shares, shares, discounts, st.floats(0.0, 10.0), lengths)
 def test_order(m: float, shift: float, gamma: float, r_max: float, k: int) -> None:
     of = (m, shift, gamma, r_max)
