@@ -137,6 +137,13 @@ def history_space(observation: spaces.Box, action: spaces.Box) -> spaces.Box:
     return extended_space(observation, low, high)
 
 
+OUTSIDE_A_TRIAL = (
+    "a TrialWrapper around an env without history columns: its inner episodes would begin unseen; "
+    "use TrialWrapper(PreviousActionReward(env))"
+)
+"""Why columns cannot be added outside a trial."""
+
+
 class PreviousActionReward(
     gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs
 ):
@@ -144,11 +151,19 @@ class PreviousActionReward(
 
     At reset the action and the reward are zero and the flag is one. Part of every registered
     ``M3PO/*`` id; SB3 agents of this package add it to any other env.
+
+    Raises:
+        ValueError: If the env is a ``TrialWrapper``: inside of it is the place.
     """
 
     def __init__(self, env: gym.Env[Array, Array]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
+        inner: gym.Env[Any, Any] = env
+        while isinstance(inner, gym.Wrapper):
+            if isinstance(inner, TrialWrapper):
+                raise ValueError(OUTSIDE_A_TRIAL)
+            inner = inner.env
         observation, action = check_flat(env.observation_space), check_flat(env.action_space)
         self.observation_space = history_space(observation, action)
         self._dtype = cast(Any, self.observation_space.dtype)

@@ -18,6 +18,24 @@ def check_counts(at_least: int = 1, /, **counts: int | None) -> None:
             raise ValueError(f"{name}={count!r}: expected at least {at_least}")
 
 
+def check_room(buffer_size: int, learning_starts: int, n_envs: int) -> None:
+    """Refuse a replay that never holds what learning starts with.
+
+    Args:
+        buffer_size: Steps that it holds, shared evenly among the envs.
+        learning_starts: Steps that must be there.
+        n_envs: Parallel envs.
+
+    Raises:
+        ValueError: If there is less room.
+    """
+    if buffer_size // n_envs * n_envs < learning_starts:
+        raise ValueError(
+            f"buffer_size={buffer_size} in {n_envs} envs: expected room for "
+            f"learning_starts={learning_starts} steps, or nothing is ever learnt"
+        )
+
+
 def check_positive(**numbers: float) -> None:
     """Refuse what is not above 0.
 

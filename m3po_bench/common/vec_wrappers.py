@@ -9,16 +9,27 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from m3po_bench.wrappers import check_flat, history_space, layout_of
+from m3po_bench.wrappers import (
+    OUTSIDE_A_TRIAL,
+    TrialWrapper,
+    check_flat,
+    history_space,
+    layout_of,
+)
 
 
 class VecPreviousActionReward(VecEnvWrapper):
     """``PreviousActionReward`` for a vectorised env that was made without it.
 
     Observations of whole numbers become float32: actions and rewards are none.
+
+    Raises:
+        ValueError: If an env is a ``TrialWrapper``: inside of it is the place.
     """
 
     def __init__(self, venv: VecEnv) -> None:
+        if any(venv.env_is_wrapped(TrialWrapper)):
+            raise ValueError(OUTSIDE_A_TRIAL)
         observation, action = check_flat(venv.observation_space), check_flat(venv.action_space)
         space = history_space(observation, action)
         super().__init__(venv, observation_space=space)

@@ -42,7 +42,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
-from m3po_bench.common.arguments import check_counts, check_positive, check_shares
+from m3po_bench.common.arguments import check_counts, check_positive, check_room, check_shares
 from m3po_bench.common.meta_algorithm import VecStep
 from m3po_bench.common.replay_algorithm import ReplayAlgorithm
 from m3po_bench.common.sequence_replay import RealTransitions, SequenceReplay
@@ -195,11 +195,7 @@ class M3PO(ReplayAlgorithm):
     def _check_arguments(self) -> None:
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
         check_counts(0, gradient_steps=self.gradient_steps)
-        if self.buffer_size // self.n_envs * self.n_envs < self.learning_starts:
-            raise ValueError(
-                f"buffer_size={self.buffer_size} in {self.n_envs} envs: expected room for "
-                f"learning_starts={self.learning_starts} steps, or nothing is ever learnt"
-            )
+        check_room(self.buffer_size, self.learning_starts, self.n_envs)
         check_shares(rollout_trust=self.rollout_trust)
         self._real_ramp = Ramp.parse("real_ratio", self.real_ratio, 0.0, 1.0)
         self._full_rollouts = self.rollout_length == "full"

@@ -12,6 +12,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from m3po_bench import agent_names, make_agent
 from m3po_bench.registry import agent_spec
+from m3po_bench.wrappers import PreviousActionReward, TrialWrapper
+from m3po_envs.non_stationary import NonStationary
 
 ENV = "M3PO/PointFwdBwd-v0"
 NAMES = [n for n in agent_names() if not agent_spec(n).entry_point.startswith("m3po_bench.")]
@@ -47,6 +49,17 @@ def test_who_chooses_tasks_gives_the_env_back(name: str, fails: bool) -> None:
         env.reset()
         tasks.add(env.get_wrapper_attr("first_task").params)
     assert tasks == {(-1.0,), (1.0,)}
+
+
+@pytest.mark.parametrize("name", ["PEARL", "GrBAL", "RL2", "SAC-PrevReward"])
+def test_a_trial_without_history_columns_is_refused(name: str) -> None:
+    """Added outside of it, they would not show where its inner episodes begin."""
+    hopper = NonStationary(gym.make("Hopper-v5", max_episode_steps=20), {"body_mass": [0.5, 2.0]})
+    with pytest.raises(ValueError, match=r"use TrialWrapper\(PreviousActionReward\(env\)\)"):
+        make_agent(name, TrialWrapper(hopper, 3), preset="tiny")
+    with pytest.raises(ValueError, match="its inner episodes would begin unseen"):
+        PreviousActionReward(TrialWrapper(hopper, 3))
+    make_agent(name, TrialWrapper(PreviousActionReward(hopper), 3), preset="tiny")
 
 
 def generators() -> list[int]:

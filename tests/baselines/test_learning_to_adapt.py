@@ -369,6 +369,10 @@ def test_diagnostics_of_held_out_episodes(name: str) -> None:
         ({"inner_learning_rate": 0.0}, "adapt=False switches"),
         ({"policy_kwargs": {"context": -1}}, "context=-1: expected a width"),
         ({"device": "cuda"}, "device='cuda'"),
+        (
+            {"buffer_size": 4999},
+            "buffer_size=4999 in 1 envs: expected room for",
+        ),
     ],
 )
 def test_errors_name_what_was_given(kwargs: dict[str, Any], message: str) -> None:

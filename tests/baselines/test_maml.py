@@ -18,7 +18,7 @@ from m3po_baselines import MAML, ProMP
 from m3po_baselines.maml import held_out
 from m3po_baselines.maml.inner_step import Batch, Gaussian, InnerStep
 from m3po_baselines.maml.meta_policy_gradient import MetaBatch, MetaPolicyGradient
-from m3po_baselines.maml.policy import Memory
+from m3po_baselines.maml.policy import ONLINE_RIDGE, Memory
 from m3po_baselines.maml.trajectories import EMPTY, Trajectories
 from m3po_bench import make_agent
 from m3po_bench.wrappers import TrialWrapper
@@ -202,7 +202,7 @@ def test_adapts_every_so_many_steps_to_the_window() -> None:
         )
         drawn_from = Gaussian(torch.as_tensor(window[..., 4:5]), torch.as_tensor(window[..., 5:6]))
         found = Trajectories(window[..., :3], window[..., 3:4], window[..., 6], window[..., 7])
-        batch = model.policy.batch(found, drawn_from)
+        batch = model.policy.batch(found, drawn_from, ONLINE_RIDGE)
         loss = "log_likelihood" if step == 10 else "score"  # the meta-policy drew the first ten
         expected = InnerStep(model.policy.network, 0.1, loss).adapt(theta, batch)
         np.testing.assert_allclose(memories[step].parameters, expected, atol=1e-6)
@@ -233,6 +233,14 @@ def test_the_early_window_is_padded() -> None:
     window = acted(model, 12, np.ones(1))[10].window
     assert (window[0, :40, -1] == EMPTY).all()
     np.testing.assert_array_equal(window[0, 40:, -1], np.arange(10))
+
+
+def test_a_few_transitions_are_not_explained_away_by_the_baseline() -> None:
+    def adapted(ridge: float) -> Any:
+        return acted(tiny(adapt_every=10, baseline_ridge=ridge), 15, np.ones(1))[-1].parameters
+
+    assert (adapted(1e-5) == adapted(1.0)).all()  # what the published ridge is online
+    assert (adapted(5.0) != adapted(1.0)).any()
 
 
 def test_between_the_episodes_of_a_trial_only() -> None:

@@ -39,14 +39,23 @@ def test_what_is_loaded_is_not_collected_again(tmp_path: Path) -> None:
 
 def test_a_full_ring_grows_where_there_is_room_for_more() -> None:
     small, large = TaskReplay(1, 1, 1, 10), TaskReplay(1, 1, 1, 1000)
-    row = (torch.zeros(1), torch.zeros(1), 0.0, torch.zeros(1), False)
-    for _ in range(25):
-        small.add(0, *row)
+
+    def add(replay: TaskReplay, n: float) -> None:
+        replay.add(0, torch.zeros(1), torch.zeros(1), n, torch.zeros(1), False)
+
+    for n in range(25):
+        add(small, n)
     large.load_state_dict(small.state_dict())
     assert large.sizes.tolist() == [10]
-    for _ in range(25):
-        large.add(0, *row)
+    little = TaskReplay(1, 1, 1, 12)
+    little.load_state_dict(small.state_dict())
+    for n in range(25, 50):
+        add(large, n)
     assert large.sizes.tolist() == [35]
+    for n in range(25, 31):
+        add(little, n)
+    kept = little.sample(torch.tensor([0]), 500).reward.flatten().tolist()
+    assert sorted(set(kept)) == [*range(19, 31)]  # the latest
 
 
 def test_buffers_of_other_tasks_or_agents_are_refused(tmp_path: Path) -> None:

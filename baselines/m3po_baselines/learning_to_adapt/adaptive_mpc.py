@@ -27,7 +27,7 @@ from m3po_baselines.learning_to_adapt.adaptive_model import (
 )
 from m3po_baselines.learning_to_adapt.fitting import ModelFitter, running_sequences
 from m3po_baselines.learning_to_adapt.given_reward import GivenReward
-from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.arguments import check_counts, check_room
 from m3po_bench.common.history_policy import HistoryPolicy, Memory, Seen, keep_where
 from m3po_bench.common.meta_algorithm import VecStep
 from m3po_bench.common.planners import CrossEntropy, Planner, RandomShooting
@@ -190,6 +190,7 @@ class AdaptiveMPC(ReplayAlgorithm):
 
     def _setup_model(self) -> None:
         assert isinstance(self.action_space, spaces.Box)
+        check_room(self.buffer_size, self.learning_starts, self.n_envs)
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         given: GivenReward | None = None

@@ -20,17 +20,18 @@ horizon 10, fits after every 5,000 env steps).
 Known deviations. The reward is predicted, from (o, a, o') by a network of its own, and the inner
 step contains its error; the published planner is given the true reward function, which
 ``reward_source="env"`` is, and ``GrBAL-EnvReward`` registers. The published code plans with theta
-until the window is full; here the step is taken on as many transitions as there are, and theta
-is trained for that, with windows that an episode's beginning cuts short. Means and deviations are
-those of all data, not of the newest batch. Validation loss is measured on the same windows after
-every epoch; it is the loss after the inner step, theirs the loss before it. The cross-entropy
-planner acts on its last mean, theirs on the best candidate of its last population. Once a terminal
-transition has been seen, a network predicts termination, which ends an imagined return; the
-published envs have none. Memory lasts through a trial of several episodes, of which the published
-code knows none. Optional, off by default: ``exploration``, learnt inner rates, the cross-entropy
-planner (``lite`` and ``quick`` use it), and a context (``lite`` has one): a vector that both
-networks see beside their input and that the inner step moves like all other parameters, a bias
-transformation (Finn, Yu, Zhang, Abbeel, Levine 2017, arXiv 1709.04905).
+until the window is full; here the step is taken on as many transitions as there are, and theta is
+trained for that, with windows that an episode's beginning cuts short. Means and deviations are
+those of all data, not of the newest batch; actions enter as they are, in [-1, 1], where theirs are
+standardised too. Validation loss is measured on the same windows after every epoch; it is the loss
+after the inner step, theirs the loss before it. The cross-entropy planner acts on its last mean,
+theirs on the best candidate of its last population. Once a terminal transition has been seen, a
+network predicts termination, which ends an imagined return; the published envs have none. Memory
+lasts through a trial of several episodes, of which the published code knows none. Optional, off by
+default: ``exploration``, learnt inner rates, the cross-entropy planner (``lite`` and ``quick`` use
+it), and a context (``lite`` has one): a vector that both networks see beside their input and that
+the inner step moves like all other parameters, a bias transformation (Finn, Yu, Zhang, Abbeel,
+Levine 2017, arXiv 1709.04905).
 
 ``MPC`` is this agent with ``adapt=False`` and all else equal, so that the two differ in the inner
 step alone; the authors' own controller without adaptation has two layers of 512, batches of 128,

@@ -16,13 +16,13 @@ control from the current state             ``adaptive_mpc.MPCPolicy``
 The preset ``default`` has the settings of the authors' code (256 units, Adam at 0.01, ten whole
 trajectories a step, at most 50 epochs, random shooting with 500 candidates and horizon 10).
 
-Known deviations, beside those that ``grbal`` lists for the reward, the statistics, the validation
-loss, termination, trials and what is optional. Two GRUs over whole transitions (o, a, r, o'), one
-for dynamics and one for reward, feed feed-forward heads, in place of one LSTM over (o, a) that
-predicts by itself; the published one cannot see rewards. The state stays as it is while a plan is
-imagined, because what the model imagines tells nothing of the task; the published code lets it run
-along. Gradients run through whole sequences, which here have 100 to 200 steps, not through pieces
-of 100.
+Known deviations, beside those that ``grbal`` lists for the reward, the statistics, actions, the
+validation loss, termination, trials and what is optional. Two GRUs over whole transitions (o, a, r,
+o'), one for dynamics and one for reward, feed feed-forward heads, in place of one LSTM over (o, a)
+that predicts by itself; the published one cannot see rewards. The state stays as it is while a plan
+is imagined, because what the model imagines tells nothing of the task; the published code lets it
+run along. Gradients run through whole sequences, which here have 100 to 1,000 steps, and more in
+trials of several episodes, not through pieces of 100.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ Known deviations from the authors' code
   published are one to three steps, each after K whole episodes (``adapt_every=None`` waits for
   the end of each inner episode of a trial). The step always starts from the meta-policy, as in
   training. For actions that an adapted policy drew it takes the scores under that policy
-  (``inner_step.score_loss``).
+  (``inner_step.score_loss``). The baseline's ridge is 1 there, if not more.
 * The last transition of an inner episode of a trial is not learnt from in prediction: its reward
   is not shown.
 * ``deterministic`` predictions have noise, since a policy without noise cannot adapt.

@@ -17,6 +17,10 @@ from m3po_baselines.maml.trajectories import EMPTY, Trajectories, normalized_adv
 from m3po_bench.common.history_policy import HistoryPolicy, Seen
 from m3po_bench.wrappers import ObservationLayout
 
+ONLINE_RIDGE = 1.0
+"""Of the baseline in prediction, at least: the published one, meant for thousands of transitions,
+would let it explain all that the first few dozen of an episode have earned, and more."""
+
 
 class Memory(NamedTuple):
     """What is remembered of n envs, each apart.
@@ -105,11 +109,12 @@ class AdaptivePolicy(HistoryPolicy):
         """Actions of the network in [-1, 1]; what exceeds that is cut."""
         return (action / self.action_scale).clamp(-1.0, 1.0)
 
-    def batch(self, trajectories: Trajectories, drawn_from: Gaussian) -> Batch:
+    def batch(
+        self, trajectories: Trajectories, drawn_from: Gaussian, ridge: float | None = None
+    ) -> Batch:
         """Trajectories with their advantages; ``drawn_from`` is what drew their actions."""
-        advantage = normalized_advantages(
-            trajectories, self.gamma, self.gae_lambda, self.baseline_ridge
-        )
+        ridge = self.baseline_ridge if ridge is None else ridge
+        advantage = normalized_advantages(trajectories, self.gamma, self.gae_lambda, ridge)
         filled = trajectories.filled
         weight = filled / np.maximum(filled.sum(1, keepdims=True), 1)
         return Batch(
@@ -177,5 +182,6 @@ class AdaptivePolicy(HistoryPolicy):
         trajectories = Trajectories(
             obs.numpy(), action.numpy(), reward[..., 0].numpy(), time[..., 0].long().numpy()
         )
-        batch = self.batch(trajectories, Gaussian(mean, log_std))
+        ridge = max(self.baseline_ridge, ONLINE_RIDGE)
+        batch = self.batch(trajectories, Gaussian(mean, log_std), ridge)
         return self._online_step.adapt(self.network.flat().detach(), batch)

@@ -100,7 +100,9 @@ class PEARL(ReplayAlgorithm):
         learning_rate: Of actor, critics, encoder and temperature.
         n_train_tasks: Tasks drawn for training where they are continuous; of finite ones, all
             are used.
-        initial_steps: Env steps in each training task before the first iteration.
+        initial_steps: Env steps in each training task before the first iteration. Of parallel envs,
+            here and in iterations, each plays an episode at least in every task drawn, so many of
+            them make iterations longer without more updates.
         tasks_per_iteration: Tasks drawn for an iteration, with replacement.
         prior_steps: Env steps in each of them with z from the prior, for both buffers.
         posterior_steps: Env steps in each of them with z from the posterior, for the RL buffer.

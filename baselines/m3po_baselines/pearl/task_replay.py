@@ -94,6 +94,9 @@ class TaskReplay:
         # A ring that was full, but has room to grow now, is full once.
         self._added = added.clamp(max=capacity) if capacity < self._max_steps else added.clone()
         self._rows = rows.clone()
+        if capacity < self._max_steps:  # oldest first, as what is appended goes on from there
+            for task in torch.nonzero(added > capacity).flatten().tolist():
+                self._rows[task] = rows[task].roll(-int(added[task]) % capacity, 0)
 
     def sample(self, tasks: Tensor, n: int) -> TaskTransitions:
         """``n`` transitions of each of ``tasks``, uniformly with replacement.
