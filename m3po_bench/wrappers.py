@@ -206,26 +206,34 @@ class PreviousActionReward(
 
 
 class ObserveTask(gym.Wrapper[Array, Array, Array, Array], gym.utils.RecordConstructorArgs):
-    """Appends the task vector that the env reports in ``info["task"]``: what an oracle sees.
+    """Adds the task vector that the env reports in ``info["task"]``: what an oracle sees.
 
-    The same columns as ``visibility="oracle"``, for an env that was made without it.
+    The same columns as ``visibility="oracle"``, for an env that was made without it: on the right,
+    or, as there, before history columns.
     """
 
     def __init__(self, env: gym.Env[Array, Array]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         self._width = len(env.get_wrapper_attr("tasks").names)
-        bound = np.full(self._width, np.inf)
-        self.observation_space = extended_space(check_flat(env.observation_space), -bound, bound)
+        layout, bound = layout_of(env), np.full(self._width, np.inf)
+        history = layout.columns(*HISTORY_BLOCKS) if layout.has_history else [layout.width]
+        own = np.arange(layout.width + self._width)
+        self._order = np.insert(own[: layout.width], history[0], own[layout.width :])
+        space = extended_space(check_flat(env.observation_space), -bound, bound)
+        low, high = space.low[self._order], space.high[self._order]
+        self.observation_space = spaces.Box(low, high, dtype=cast(Any, space.dtype))
 
     @property
     def observation_layout(self) -> ObservationLayout:
         """The wrapped env's layout with the task's block."""
-        return layout_of(self.env).with_blocks((TASK, self._width))
+        blocks = layout_of(self.env).blocks
+        shown = sum(name not in HISTORY_BLOCKS for name, _ in blocks)
+        return ObservationLayout((*blocks[:shown], (TASK, self._width), *blocks[shown:]))
 
     def _observe(self, obs: Array, info: dict[str, Any]) -> Array:
         dtype = cast(Any, self.observation_space.dtype)
-        return np.concatenate([obs, info["task"]], dtype=dtype)
+        return np.concatenate([obs, info["task"]], dtype=dtype)[self._order]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

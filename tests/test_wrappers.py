@@ -94,6 +94,17 @@ def test_observing_the_task_equals_oracle_visibility() -> None:
     assert len(told.changes) > 3
 
 
+def test_the_task_is_seen_where_a_registered_env_shows_it() -> None:
+    """An oracle that has learnt in the one is tested in the other."""
+    wrapped = ObserveTask(gym.make(PENDULUM))
+    told = gym.make(PENDULUM, visibility="oracle")
+    assert wrapped.observation_layout == layout_of(told)
+    assert wrapped.observation_space == told.observation_space
+    wrapped.reset(seed=0), told.reset(seed=0)
+    for action in np.random.default_rng(0).uniform(-1, 1, (20, 1)):
+        assert np.array_equal(wrapped.step(action)[0], told.step(action)[0])
+
+
 def test_a_trial_plays_its_episodes_in_one_task() -> None:
     env = TrialWrapper(gym.make(POINT, schedule="episodic", max_episode_steps=5), n_episodes=3)
     first_step = layout_of(env).columns("first_step")

@@ -84,7 +84,9 @@ class LocomotionBase(MetaEnvBase):
         self._planner = observation == "planner"
         chosen = self.observations["standard" if self._planner else observation]
         with _mujoco_warning_in_python():
-            self._body.__init__(self, render_mode=render_mode, **self.body_arguments, **chosen)
+            # Without a name Gymnasium's camera stays where it is, and the body runs out of sight.
+            seen = {"render_mode": render_mode, "camera_name": "track"}
+            self._body.__init__(self, **seen, **self.body_arguments, **chosen)
         # The body recorded its own arguments, with which a copy of this class cannot be made.
         pickled: Any = utils.EzPickle
         pickled.__init__(self, schedule, split, visibility, observation, render_mode)

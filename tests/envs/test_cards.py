@@ -47,6 +47,16 @@ def test_bodies_are_rendered() -> None:
         "drawn = cards.picture('M3PO/AntCrippledLeg-v0')\n"
         "assert drawn.shape == (240, 240, 3) and drawn.std() > 10, drawn.std()\n"
         "frames = cards.animation()\n"
+        "import gymnasium, numpy\n"
+        "env = gymnasium.make('M3PO/HalfCheetahFwdBwd-v0', render_mode='rgb_array')\n"
+        "env.reset(seed=0)\n"
+        "def body():\n"
+        "    seen = env.render().astype(int)\n"
+        "    return (seen[..., 0] > seen[..., 2] + 30).sum()\n"
+        "before, at = body(), env.unwrapped.data.qpos.copy()\n"
+        "at[0] += 20.0\n"
+        "env.unwrapped.set_state(at, env.unwrapped.data.qvel)\n"
+        "assert abs(body() - before) < 0.1 * before > 100, 'it has run out of sight'\n"
         "assert frames.shape == (60, 240, 240, 3) and (frames[28] != frames[32]).any()\n"
     )
     environment = {**os.environ, "MUJOCO_GL": "egl"}
