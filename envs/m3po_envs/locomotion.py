@@ -84,9 +84,8 @@ class LocomotionBase(MetaEnvBase):
         self._planner = observation == "planner"
         chosen = self.observations["standard" if self._planner else observation]
         with _mujoco_warning_in_python():
-            # Without a name Gymnasium's camera stays where it is, and the body runs out of sight.
-            seen = {"render_mode": render_mode, "camera_name": "track"}
-            self._body.__init__(self, **seen, **self.body_arguments, **chosen)
+            self._body.__init__(self, render_mode=render_mode, **self.body_arguments, **chosen)
+        self._follow_the_body()
         # The body recorded its own arguments, with which a copy of this class cannot be made.
         pickled: Any = utils.EzPickle
         pickled.__init__(self, schedule, split, visibility, observation, render_mode)
@@ -96,6 +95,14 @@ class LocomotionBase(MetaEnvBase):
         if self._planner:
             self._append_columns()
         MetaEnvBase.__init__(self, schedule, split, visibility)
+
+    def _follow_the_body(self) -> None:
+        """Let the camera move along; Gymnasium's stays, and the body runs out of sight."""
+        renderer: Any = self.mujoco_renderer  # type: ignore[attr-defined]
+        torso = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, "torso")
+        follow = {"type": mujoco.mjtCamera.mjCAMERA_TRACKING, "trackbodyid": torso}
+        renderer.default_cam_config = {**(renderer.default_cam_config or {}), **follow}
+        renderer.camera_id = None  # -1 would make it a camera that stays
 
     def _begin_simulation(self) -> None:
         """Prepare what ``_apply`` needs of the body's model, and the body's observation space."""
