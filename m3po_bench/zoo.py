@@ -133,6 +133,8 @@ def export(model: Any, recipe: Recipe, folder: Path) -> None:
     from safetensors.torch import save
 
     spec = agent_spec(recipe.agent)
+    if not hasattr(getattr(model, "policy", None), "state_dict"):
+        raise ZooError(f"{recipe.agent} has no policy.state_dict(), whose tensors a zoo keeps")
     recipe = replace(recipe, kwargs=_plain(recipe, spec))
     recipe = replace(recipe, **_spaces(_rebuilt(recipe).env))
     state = model.policy.state_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+
 
 def check_counts(at_least: int = 1, /, **counts: int | None) -> None:
     """Refuse what cannot be counted with; None stands for no count.
@@ -14,8 +16,8 @@ def check_counts(at_least: int = 1, /, **counts: int | None) -> None:
         ValueError: If one is below that; the message names the first that is.
     """
     for name, count in counts.items():
-        if count is not None and count < at_least:
-            raise ValueError(f"{name}={count!r}: expected at least {at_least}")
+        if count is not None and not (isinstance(count, Integral) and count >= at_least):
+            raise ValueError(f"{name}={count!r}: expected at least {at_least}, whole")
 
 
 def check_room(buffer_size: int, learning_starts: int, n_envs: int) -> None:
@@ -46,7 +48,7 @@ def check_positive(**numbers: float) -> None:
         ValueError: If one is 0 or less, or no number; the message names the first.
     """
     for name, number in numbers.items():
-        if not number > 0.0:
+        if not (isinstance(number, Real) and number > 0.0):
             raise ValueError(f"{name}={number!r}: expected a positive number")
 
 
@@ -60,5 +62,5 @@ def check_shares(**shares: float) -> None:
         ValueError: If one is not from 0 to 1; the message names the first that is not.
     """
     for name, share in shares.items():
-        if not 0.0 <= share <= 1.0:
+        if not (isinstance(share, Real) and 0.0 <= share <= 1.0):
             raise ValueError(f"{name}={share!r}: expected a share from 0 to 1")

@@ -9,6 +9,7 @@ one file of tensors and plain values; nothing in it is unpickled.
 from __future__ import annotations
 
 import os
+import pickle
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,13 @@ def read_checkpoint(file: File) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is none.
+        ValueError: If the file is something else.
     """
     if not isinstance(file, BufferedIOBase) and not Path(file).is_file():
         raise FileNotFoundError(f"no checkpoint at {file}")
-    content: dict[str, Any] = torch.load(file, weights_only=True)  # type: ignore[arg-type]
+    try:
+        content: dict[str, Any] = torch.load(file, weights_only=True)  # type: ignore[arg-type]
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{file} is no checkpoint of an agent: {reason}") from None
     return content

@@ -226,8 +226,14 @@ class MetaAlgorithm(BaseAlgorithm):
         Raises:
             FileNotFoundError: If there is no checkpoint.
             RuntimeError: If it is of an agent with other networks.
+            ValueError: If it is of another agent or env, or no checkpoint.
         """
         found = read_checkpoint(path)
+        of, mine = found.get("made_for", self._made_for()), self._made_for()
+        if of != mine:
+            raise ValueError(
+                f"{path} is a checkpoint of {' in '.join(of)}, not {' in '.join(mine)}"
+            )
         self.set_parameters(found["parameters"])
         for name in _COUNTERS:
             setattr(self, name, found[name])
@@ -244,10 +250,17 @@ class MetaAlgorithm(BaseAlgorithm):
             "training": self._training_state(),
             "seed": seed,
             "kept_tasks": self._kept_tasks(),
+            "made_for": self._made_for(),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
         write_checkpoint(path, content)
         self._begin_anew(content["seed"], content["kept_tasks"])
+
+    def _made_for(self) -> list[str]:
+        """Names of the agent and, if it is a registered one, of its env."""
+        assert self.env is not None
+        spec = self.env.get_attr("spec", indices=0)[0]
+        return [type(self).__name__, spec.id] if spec is not None else [type(self).__name__]
 
     def _kept_tasks(self) -> list[list[float] | None]:
         """By env, the parameters of the task that its later episodes start in; None without."""

@@ -154,6 +154,12 @@ class Run:
                 f"{self.spec.agent} stopped after {model.num_timesteps} of "
                 f"{self.spec.budget.steps} environment steps"
             )
+        if self._due:
+            raise RuntimeError(
+                f"{self.spec.agent} says that it has made {model.num_timesteps} environment steps, "
+                f"but has not called its callback at {self._due[0]}: learn must call "
+                "callback(locals(), globals()) after every step, and stop where it returns False"
+            )
         spent, played = self._learning.seconds, self._evaluation.seconds
         return {clock: spent[clock] - played[clock] for clock in spent}
 

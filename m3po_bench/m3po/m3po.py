@@ -196,7 +196,7 @@ class M3PO(ReplayAlgorithm):
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
         check_counts(0, gradient_steps=self.gradient_steps)
         check_room(self.buffer_size, self.learning_starts, self.n_envs)
-        check_shares(rollout_trust=self.rollout_trust)
+        check_shares(rollout_trust=self.rollout_trust, gamma=self.gamma, tau=self.tau)
         self._real_ramp = Ramp.parse("real_ratio", self.real_ratio, 0.0, 1.0)
         self._full_rollouts = self.rollout_length == "full"
         length = 1 if self._full_rollouts else self.rollout_length
@@ -206,6 +206,7 @@ class M3PO(ReplayAlgorithm):
         self._sees_later = self.hindsight and not self._full_rollouts
         self._limit = self.surprise_limit if self._sees_later and self.history else math.inf
         check_positive(start_recency=self.start_recency, surprise_limit=self.surprise_limit)
+        check_positive(model_learning_rate=self.model_learning_rate)
         self._separate = self.encoder == "separate"
         window, burn_in = self.policy_window_length, self.policy_burn_in
         check_encoder(self.encoder, self.history, self._full_rollouts, window, burn_in)

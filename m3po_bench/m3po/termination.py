@@ -35,6 +35,8 @@ def check_termination(env: VecEnv | None, offered: bool) -> None:
         ValueError: If it has no ``terminated``.
     """
     if offered and not offers_termination(env):
+        if env is None:
+            raise ValueError("no env to learn in: pass env= to load, or call set_env")
         raise ValueError(
             f"{env} has no terminated(obs, action, next_obs), but the env that this agent was made "
             "with has: expected one of the same kind"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import cast
 
@@ -46,7 +45,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
             return Path.touch, (Path(tmp_path / "touched"),)  # type: ignore[return-value]
 
     torch.save({"seed": Evil()}, tmp_path / "at.pt")
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ValueError, match="no checkpoint of an agent: Weights only load failed"):
         read_checkpoint(tmp_path / "at.pt")
     assert not (tmp_path / "touched").exists()
 
@@ -56,6 +55,21 @@ def test_nothing_there_is_said(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "at.pt")
     with pytest.raises(ValueError, match="every=0: expected at least 1"):
         ExactCheckpoint(tmp_path, every=0)
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    """Also where all shapes fit."""
+    at = tmp_path / "at.pt"
+    make_agent("M3PO", ENV, preset="tiny").learn(200, callback=ExactCheckpoint(at, every=150))
+    static = gym.make(ENV, schedule="static")  # the same env still
+    assert make_agent("M3PO", static, preset="tiny").resume(at).num_timesteps == 200
+    with pytest.raises(ValueError, match=r"of M3PO in M3PO/Point.*, not PEARL in M3PO/Poi"):
+        make_agent("PEARL", ENV, preset="tiny").resume(at)
+    with pytest.raises(ValueError, match="not M3PO in M3PO/PendulumRandomParams-v0"):
+        make_agent("M3PO", "M3PO/PendulumRandomParams-v0", preset="tiny").resume(at)
+    at.write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="is no checkpoint of an agent"):
+        make_agent("M3PO", ENV, preset="tiny").resume(at)
 
 
 def test_checkpoints_wait_for_the_end_of_an_episode(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_bodies_are_rendered() -> None:
         "before, at = body(), env.unwrapped.data.qpos.copy()\n"
         "at[0] += 20.0\n"
         "env.unwrapped.set_state(at, env.unwrapped.data.qvel)\n"
-        "assert abs(body() - before) < 0.1 * before > 100, 'it has run out of sight'\n"
+        "assert abs(body() - before) < 0.3 * before > 500, 'it has run out of sight'\n"
         "assert frames.shape == (60, 240, 240, 3) and (frames[28] != frames[32]).any()\n"
     )
     environment = {**os.environ, "MUJOCO_GL": "egl"}

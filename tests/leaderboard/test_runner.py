@@ -72,6 +72,18 @@ def test_what_an_env_reports_is_kept_beside_the_return(
     assert {"elapsed_hazard.png", "learning_curves_hazard.png"} <= names
 
 
+def test_an_agent_that_calls_no_callback_is_not_finished(
+    spec: RunSpec, tmp_path: Path, toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(agent: Any, total_timesteps: int, callback: Any = None) -> Any:
+        agent.num_timesteps += total_timesteps
+        return agent
+
+    monkeypatch.setattr(toys.ToyAgent, "learn", learn)
+    with pytest.raises(RuntimeError, match=r"made 60 .* but has not called its callback at 20"):
+        _execute(spec, tmp_path)
+
+
 def test_final_episodes_can_be_limited(spec: RunSpec, tmp_path: Path) -> None:
     limited = replace(spec, budget=replace(spec.budget, final_episodes=3))
     rows, _ = _execute(limited, tmp_path)

@@ -273,6 +273,12 @@ def test_refuses_what_it_cannot_do() -> None:
         tiny(real_ratio=(5, 2, 0.0, 1.0))
     with pytest.raises(ValueError, match="device='cuda'"):
         tiny(device="cuda")
+    for wrong in ({"gamma": 1.5}, {"gamma": "high"}, {"tau": -1.0}, {"tau": 2.0}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(ValueError, match=f"{name}={value!r}: expected a share from 0 to 1"):
+            tiny(**wrong)
+    with pytest.raises(ValueError, match=r"batch_size=32\.0: expected at least 1, whole"):
+        tiny(batch_size=32.0)
     with pytest.raises(ValueError, match="gradient_steps=-1: expected at least 0"):
         tiny(gradient_steps=-1)
     with pytest.raises(

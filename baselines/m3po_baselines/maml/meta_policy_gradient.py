@@ -20,7 +20,7 @@ from m3po_baselines.maml.inner_step import Batch, Gaussian
 from m3po_baselines.maml.policy import AdaptivePolicy
 from m3po_baselines.maml.trajectories import TrajectoryRecorder
 from m3po_baselines.parallel_envs import parallel_copies
-from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.arguments import check_counts, check_positive, check_shares
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.vec_wrappers import reset_one
 from m3po_bench.tasks import Task
@@ -130,11 +130,8 @@ class MetaPolicyGradient(MetaAlgorithm):
             n_tasks=n_tasks, n_steps=n_steps, n_envs=n_envs, adapt_every=adapt_every,
             adapt_window=adapt_window,
         )  # fmt: skip
-        if inner_learning_rate <= 0.0 or baseline_ridge <= 0.0:
-            raise ValueError(
-                f"inner_learning_rate={inner_learning_rate!r}, baseline_ridge="
-                f"{baseline_ridge!r}: expected positive numbers"
-            )
+        check_positive(inner_learning_rate=inner_learning_rate, baseline_ridge=baseline_ridge)
+        check_shares(gamma=gamma, gae_lambda=gae_lambda)
         if env is not None:
             env = parallel_copies(env, n_envs)
         # No learning_starts: an action that the policy did not draw cannot be learnt from.

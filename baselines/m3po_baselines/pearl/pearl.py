@@ -72,7 +72,7 @@ from torch import Tensor
 from m3po_baselines.pearl.collection import CollectionPlan, Segment
 from m3po_baselines.pearl.policies import BELIEF_UPDATES, BeliefPolicy
 from m3po_baselines.pearl.task_replay import TaskReplay
-from m3po_bench.common.arguments import check_counts
+from m3po_bench.common.arguments import check_counts, check_shares
 from m3po_bench.common.meta_algorithm import Array, VecStep
 from m3po_bench.common.replay_algorithm import ReplayAlgorithm
 from m3po_bench.common.soft_actor_critic import SoftActorCritic, Transitions, entropy_setting
@@ -183,6 +183,7 @@ class PEARL(ReplayAlgorithm):
 
     def _check_arguments(self) -> None:
         check_counts(**{name: getattr(self, name) for name in _COUNTS})
+        check_shares(gamma=self.gamma, tau=self.tau)
         for name in ("initial_steps", "posterior_steps", "kl_lambda"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 0")
