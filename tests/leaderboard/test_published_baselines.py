@@ -86,15 +86,16 @@ def test_pearl_hardly_earns_anything_where_the_task_changes_as_is_said() -> None
     early = curves(CHEETAH, "PEARL", first=10)
     ends = [seed.iloc[-1] for seed in curves(CHEETAH, "PEARL")]
     lowest, highest = (f(f(seed) for seed in early) for f in (min, max))
+    runs = pd.read_csv(RESULTS / "lite" / "runs.csv").query("agent == 'PEARL'")
+    spent = runs["training_core_minutes"]
     said = (
-        "ends at {} (all 40; 66 core-minutes of training each) "
+        "ends at {} (all 40; {:.0f} to {:.0f} core-minutes of training each) "
         "and stays between {:z.0f} and {:z.0f}"
     )
-    assert said.format(listed(ends), lowest, highest) in prose(PUBLISHED)
-    spent = pd.read_csv(RESULTS / "lite" / "runs.csv").query("agent == 'PEARL'")
-    assert {round(value) for value in spent["training_core_minutes"]} == {66}
-    runs = [pd.read_csv(path) for path in sorted(CHEETAH.glob(f"PEARL/seed*/{EVALUATION}"))]
-    first = [rows[rows["setting"] == SHOTS[0]]["return"].mean() for rows in runs]
+    values = (listed(ends), spent.min(), spent.max(), lowest, highest)
+    assert said.format(*values) in prose(PUBLISHED)
+    tables = [pd.read_csv(path) for path in sorted(CHEETAH.glob(f"PEARL/seed*/{EVALUATION}"))]
+    first = [rows[rows["setting"] == SHOTS[0]]["return"].mean() for rows in tables]
     assert f"{listed(first)} in the first episode of a trial" in prose(PUBLISHED)
 
 
