@@ -33,14 +33,22 @@ def unknown_name(kind: str, name: object, known: Iterable[str]) -> UnknownNameEr
     return UnknownNameError(f"unknown {kind} {name!r}; {hint}{', '.join(shown)}")
 
 
+HISTORY_WRAPPER = "m3po_bench.wrappers:PreviousActionReward"
+"""Entry point of the wrapper that the id of a meta-environment is registered with."""
+
+
 def short_name(env_id: str) -> str:
     """What an env is called where there is little room: ``PointFwdBwd``, its id's middle."""
     return re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
 
 
 def env_ids() -> list[str]:
-    """Ids of every registered meta-environment of the suite."""
-    return [name for name in gymnasium.registry if name.startswith("M3PO/")]
+    """Ids of every registered meta-environment: with ``PreviousActionReward`` around it."""
+    return [
+        name
+        for name, spec in gymnasium.registry.items()
+        if any(around.entry_point == HISTORY_WRAPPER for around in spec.additional_wrappers)
+    ]
 
 
 def env_id(name: str) -> str:

@@ -93,6 +93,8 @@ class Run:
         check_envs(suite.envs, suite.schedules)
         runs = list(suite.runs())
         published = self._published(suite)
+        if published:
+            _name_misfits(published, runs)
         if self.dry_run:
             stores = [store, published] if published else [store]
             return self._list(runs, [r for r in runs if any(s.is_finished(r) for s in stores)])
@@ -148,6 +150,23 @@ class Run:
         todo = [row["core_seconds"] for row in rows if not row["finished"]]
         print(f"{len(rows)} runs, {len(done)} finished; {_cost(todo)}")
         return 0
+
+
+def _name_misfits(published: Store, runs: list[RunSpec]) -> None:
+    """Say which published runs do not count because they were configured in another way."""
+    from m3po_bench.leaderboard.store import RUN
+
+    misfits = [
+        run
+        for run in runs
+        if (published.folder(run) / RUN).is_file() and not published.is_finished(run)
+    ]
+    if misfits:
+        entries = dict.fromkeys(run.run_id.rpartition("/")[0] for run in misfits)
+        complain(
+            f"{len(misfits)} published runs were made with another configuration than today's, so "
+            f"they do not count: {', '.join(entries)}"
+        )
 
 
 def _results_folders() -> list[Path]:

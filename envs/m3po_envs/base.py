@@ -54,6 +54,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
     | `split`      | `train` draws tasks; `test` and, where it exists, `ood` play frozen ones  |
     | `visibility` | `hidden`; `notified` adds `task_changed` to what is seen, `oracle` `task`  |
 
+    In ``test`` and ``ood``, ``reset(options={"episode": i})`` plays the i-th frozen episode, and a
+    plain ``reset()`` draws one of them, with replacement.
+
     A change at step t means that transition t, counted from 0, is the first under the new task.
     It is applied at the end of transition t - 1, whose observation and ``info`` therefore
     describe the new task already.

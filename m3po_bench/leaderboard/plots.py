@@ -29,6 +29,8 @@ _LEGEND_COLUMN = 1.5
 _FAR = 10
 """Budgets of env steps that differ by this factor share an axis in logarithms only."""
 _REFERENCES = {"oracle": "#444444", "random": "#999999"}
+_REFERENCES_LAST = ("Oracle", "Random").__contains__
+"""A key to sort by: as a rule these are lines of their own, and need no agent's colour."""
 _PALE = (6, 8)
 """Of seaborn's palette for the colour-blind: a pink and a yellow that thin lines are lost in."""
 MARKED: Mapping[str, Any] = {
@@ -79,17 +81,20 @@ def learning_curves(
 
 
 def agent_colours(agents: Iterable[str]) -> dict[str, Any]:
-    """A colour for each agent, the same in all of a report's figures.
+    """A colour for each agent: a registered one's is its own, the same in every report.
 
-    Registered agents come first, in the order of their registration, then variants by name.
+    Registered agents come first, in the order of their registration, then variants by name; these
+    have the colours that are left.
     """
-    registered = {name: i for i, name in enumerate(agent_names())}
-    names = sorted(set(agents), key=lambda name: (registered.get(name, math.inf), _natural(name)))
+    places = {name: i for i, name in enumerate(sorted(agent_names(), key=_REFERENCES_LAST))}
+    names = sorted(set(agents), key=lambda name: (places.get(name, math.inf), _natural(name)))
     strong = [c for i, c in enumerate(sns.color_palette("colorblind")) if i not in _PALE]
     tellable = [*strong, *sns.color_palette("dark")]
-    many = len(names) > len(tellable)
-    palette = sns.color_palette("husl", len(names)) if many else tellable
-    return dict(zip(names, palette, strict=False))
+    own = {name: places[name] for name in names if places.get(name, math.inf) < len(tellable)}
+    if len(names) > len(tellable):
+        return dict(zip(names, sns.color_palette("husl", len(names)), strict=True))
+    left = iter(sorted(set(range(len(tellable))) - set(own.values())))
+    return {name: tellable[own[name] if name in own else next(left)] for name in names}
 
 
 def of_agents(colours: Mapping[str, Any], agents: Iterable[str]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _entry_over_envs(row: Mapping[str, Any]) -> dict[str, str]:
 
 def _how_to_read(table: pd.DataFrame) -> str:
     parts = [
-        "Returns are means over seeds of the mean return over all test episodes.",
+        "Returns are means over seeds of the mean return in the last checkpoint's test episodes.",
         "Score 0 is random, 1 is the oracle.",
     ]
     if (table["n_seeds"] < INTERVAL_SEEDS).any():

@@ -55,5 +55,7 @@ def test_legends_name_registered_agents_first_and_sort_numbers_as_numbers() -> N
     colours = agent_colours(given)
     assert list(colours) == ["M3PO", "SAC", "M3PO-k1", "M3PO-k5", "M3PO-k20"]
     assert colours == agent_colours(reversed(given))
+    # A registered agent has its colour in every report.
+    assert agent_colours(["SAC", "MBPO"])["SAC"] == agent_colours(["SAC"])["SAC"] == colours["SAC"]
     drawn = of_agents(colours, ["SAC", "M3PO", "SAC"])
     assert list(drawn.items()) == [("M3PO", colours["M3PO"]), ("SAC", colours["SAC"])]
