@@ -68,7 +68,7 @@ def _rewards(
         if role in known and known[role].by_age:
             ax.plot(known[role].by_age, color=grey, linestyle="--", linewidth=1.2, label=role)
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8, loc="lower right")
+        ax.legend(fontsize=8, loc="best", framealpha=0.5)
     ax.set(xlabel="env steps since the change", ylabel="mean reward")
 
 
@@ -84,7 +84,6 @@ def _not_recovered(ax: Axes, changes: pd.DataFrame, colours: Mapping[str, Any]) 
 
 def _regrets(ax: Axes, changes: pd.DataFrame, colours: Mapping[str, Any]) -> None:
     means = changes.groupby(["agent", "seed"], sort=False)["regret"].mean().reset_index()
-    sns.stripplot(means, x="agent", y="regret", hue="agent", palette=colours, order=list(colours),
+    sns.stripplot(means, x="regret", y="agent", hue="agent", palette=colours, order=list(colours),
                   ax=ax, jitter=False, legend=False)  # fmt: skip
-    ax.set(xlabel="", ylabel="regret of a change (reward)")
-    ax.tick_params(axis="x", rotation=20 if len(colours) <= 6 else 90)
+    ax.set(xlabel="regret of a change (reward)", ylabel="")

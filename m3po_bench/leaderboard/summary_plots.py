@@ -91,7 +91,7 @@ def model_errors(measures: pd.DataFrame, colours: Mapping[str, Any]) -> bytes | 
             ax.set(xscale="log", yscale="log", xlabel="steps of an open-loop rollout")
             ax.minorticks_off()  # which take longer to lay out than all the rest to draw
             ax.set_xticks(lengths, [str(n) for n in lengths])
-            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
             ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             ax.set(title=f"{short_name(str(env))}, {schedule}", ylabel=f"error of {label}")
     return as_png(figure)
