@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Annotated, Any
 
 import tyro
@@ -92,6 +93,9 @@ def _what_is_kept(command: Any) -> str:
 
 
 def _parse(arguments: list[str]) -> Any:
+    if arguments == ["--version"]:
+        print(f"m3po-bench {version('m3po-bench')}")
+        sys.exit()
     if arguments and not arguments[0].startswith("-") and arguments[0] not in _COMMANDS:
         raise unknown_name("command", arguments[0], _COMMANDS)
     said = io.StringIO()

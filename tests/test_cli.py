@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -391,3 +392,23 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env={**os.environ})
     assert done.stdout.count("\n") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_published_runs_of_another_configuration_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "results/smoke/PointFwdBwd-hazard/SAC/seed0/run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text('{"config_hash": "of-another-day"}')
+    code, out, err = _call(capsys, "run", "smoke", "--continue-published", "--dry-run")
+    assert code == 0
+    assert "1 published runs were made with another configuration" in err
+    assert err.rstrip().endswith("PointFwdBwd-hazard/SAC")
+    assert "0 finished" in out
+
+
+def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = _call(capsys, "--version")
+    assert not code
+    assert re.fullmatch(r"m3po-bench \d+\.\d+\.\d+\n", out)

@@ -171,10 +171,14 @@ class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.Reco
         self._fields.write(values)
 
 
+NOT_NEGATIVE = ("body_mass", "body_inertia", "geom_friction", "dof_damping", "dof_armature")
+"""Fields that MuJoCo has no physics for below 0."""
+
+
 def _parse(body: Any, field: str, given: Any) -> Varied:
     """What is given for a field of a MuJoCo env's model, or for a weight of its reward."""
     model, weights = body.model, reward_weights(body)
-    nominal = weights[field] if field in weights else model_field(model, field)
+    nominal = weights[field] if field in weights else model_field(model, field, weights)
     options = dict(given) if isinstance(given, Mapping) else {"scale": given}
     for option in options:
         if option not in OPTIONS:
@@ -186,6 +190,8 @@ def _parse(body: Any, field: str, given: Any) -> Varied:
     log, sign = bool(options.get("log", False)), bool(options.get("sign", False))
     if (log or sign) and low <= 0.0:
         raise ValueError(f"field {field!r}: 'log' and 'sign' need a range above 0, got {low}")
+    if field in NOT_NEGATIVE and (low if ways[0] == "scale" else low + np.min(nominal)) < 0.0:
+        raise ValueError(f"field {field!r}: a range from {low} makes values below 0")
     if ways[0] == "scale" and not np.any(nominal):
         raise ValueError(f"field {field!r} is 0 in this env, and scaled stays so; use 'add'")
     if field == "opt.wind" and model.opt.density == 0.0 and model.opt.viscosity == 0.0:

@@ -58,8 +58,13 @@ class ModelFields:
             field[...] = values.get(name, self.nominal[name])
 
 
-def model_field(model: mujoco.MjModel, name: str) -> NDArray[Any]:
+def model_field(model: mujoco.MjModel, name: str, others: Iterable[str] = ()) -> NDArray[Any]:
     """The live array of a model's field.
+
+    Args:
+        model: The env's.
+        name: ``body_mass``, ``opt.gravity``.
+        others: What else may have been meant.
 
     Raises:
         UnknownNameError: If there is no array of real numbers of that name.
@@ -72,7 +77,7 @@ def model_field(model: mujoco.MjModel, name: str) -> NDArray[Any]:
     if not _is_real_array(found):
         known = [field for field in dir(model) if _is_real_array(getattr(model, field, None))]
         options = [f"opt.{x}" for x in dir(model.opt) if _is_real_array(getattr(model.opt, x))]
-        raise unknown_name("field of MjModel", name, [*known, *options])
+        raise unknown_name("field of MjModel", name, [*others, *known, *options])
     return cast(NDArray[Any], found)
 
 

@@ -75,7 +75,8 @@ def parse_suite(table: Mapping[str, Any]) -> Suite:
     table = _completed(table)
     budget_keys = [f.name for f in fields(Budget)]
     required = ("name", "envs", "schedule", "agents", "seeds", "steps")
-    _check_keys("key", table, [*required, *budget_keys, "budgets", "variants", "description"])
+    keys = dict.fromkeys([*required, *budget_keys, "budgets", "variants", "description"])
+    _check_keys("key", table, list(keys))
     missing = [key for key in required if key not in table]
     if missing:
         raise SuiteError(f"{missing[0]} is missing; a suite needs {', '.join(required)}")

@@ -39,6 +39,7 @@ def score_map(table: pd.DataFrame) -> bytes | None:
         vmax=max(1.0, float(known["score"].max())), cbar_kws={"label": "score"},
     )  # fmt: skip
     ax.set(xlabel="", ylabel="")
+    ax.grid(False)  # which would mark the cells that are empty
     ax.tick_params(axis="x", rotation=20)
     ax.tick_params(axis="y", rotation=0)
     return as_png(figure)
@@ -60,7 +61,8 @@ def performance_profiles(strata: Strata, colours: Mapping[str, Any]) -> bytes | 
     for agent, scores in shown.items():
         shares = performance_profile(scores, thresholds)
         ax.step(thresholds, shares, where="post", color=colours[str(agent)], linewidth=2.2)
-    ax.set(xlabel="score", ylabel="share of runs with a larger score", ylim=(-0.02, 1.02))
+    ax.set(xlabel="score, in all envs that an agent has scores on", ylim=(-0.02, 1.02))
+    ax.set_ylabel("share of runs with a larger score")
     return as_png(figure)
 
 

@@ -171,6 +171,9 @@ def test_specs_survive_json() -> None:
     [
         ({}, "fields is empty"),
         ({"body_mas": [1, 2]}, "unknown field of MjModel 'body_mas'; nearest: body_mass"),
+        ({"forward_reward_wieght": [1, 2]}, "nearest: forward_reward_weight"),
+        ({"body_mass": [-1, 2]}, "'body_mass': a range from -1.0 makes values below 0"),
+        ({"dof_damping": {"add": [-9, 2]}}, "'dof_damping': a range from -9.0 makes values below"),
         ({"opt.gravty": [1, 2]}, "unknown field of MjModel 'opt.gravty'; nearest: opt.gravity"),
         (
             {"healthy_reward": {"scale": [1, 2], "entries": ["x"]}},
