@@ -256,7 +256,11 @@ class _Player:
 
 
 def _model_file(path: Path) -> Path:
-    """The model of a run's folder; any other path as it is."""
+    """The model of a run's folder, or of a name without its ``.zip``; any other path as it is."""
+    if not path.exists() and (zipped := path.with_name(f"{path.name}.zip")).is_file():
+        return zipped  # as ``train`` and SB3 write it
+    if seeds := sorted(run.parent for run in path.glob(f"seed*/{RUN}")):
+        raise SuiteError(f"{path} holds several runs; expected one of them, such as {seeds[0]}")
     if (path / RUN).is_file() and not (path / MODEL).exists():
         place = ZOO.joinpath(*path.resolve().parts[-3:-1])
         known = place if place.is_dir() else ZOO / "ENV-SCHEDULE" / "AGENT"

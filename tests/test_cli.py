@@ -288,7 +288,7 @@ def test_train_then_eval(empty_folder: Path, capsys: pytest.CaptureFixture[str])
     assert status == 0
     assert (first["agent"], first["env"]) == ("SAC", "M3PO/PointFwdBwd-v0")
     assert len(first["returns"]) == 3
-    again = json.loads(_call(capsys, "eval", "sac.zip", "--episodes", "3", "--json")[1])
+    again = json.loads(_call(capsys, "eval", "sac", "--episodes", "3", "--json")[1])
     assert again == first
     other = _call(capsys, "eval", "sac.zip", "--episodes", "3", "--schedule", "static", "--json")
     assert json.loads(other[1])["schedule"] == "static"
@@ -406,6 +406,17 @@ def test_published_runs_of_another_configuration_are_named(
     assert "1 published runs were made with another configuration" in err
     assert err.rstrip().endswith("PointFwdBwd-hazard/SAC")
     assert "0 finished" in out
+
+
+def test_a_folder_of_several_runs_is_not_one_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for seed in (1, 0):
+        (tmp_path / f"M3PO/seed{seed}").mkdir(parents=True)
+        (tmp_path / f"M3PO/seed{seed}/run.json").write_text("{}")
+    code, _, err = _call(capsys, "eval", str(tmp_path / "M3PO"))
+    assert code == 2
+    assert err.rstrip().endswith("M3PO/seed0")
 
 
 def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
