@@ -160,7 +160,9 @@ def reference_key(env: str, schedule: str, setting: str, split: str) -> tuple[st
     return env, played.get(setting, TRIAL_SCHEDULE)
 
 
-def of_common_episodes(rows: pd.DataFrame) -> pd.DataFrame:
+def of_common_episodes(
+    rows: pd.DataFrame, among: Sequence[str] = ("env", "schedule")
+) -> pd.DataFrame:
     """The rows of the first episodes, as many as every agent has played at every checkpoint.
 
     Only they may be compared along curves: episodes differ in how hard they are. How many there are
@@ -168,11 +170,12 @@ def of_common_episodes(rows: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         rows: From ``load_rows``.
+        among: Columns that name what is compared; of one agent's seeds only, with ``"agent"``.
     """
     played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
     by = ["env", "schedule", "agent", "seed", "step"]
-    fewest = played.groupby(by)["episode"].nunique().groupby(["env", "schedule"]).min()
-    common = rows[["env", "schedule"]].join(fewest.rename("common"), on=["env", "schedule"])
+    fewest = played.groupby(by)["episode"].nunique().groupby(list(among)).min()
+    common = rows[list(among)].join(fewest.rename("common"), on=list(among))
     return rows[rows["episode"] < common["common"]]
 
 

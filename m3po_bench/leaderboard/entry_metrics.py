@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from m3po_bench.leaderboard.aggregate import reference_key, score, seed_returns
+from m3po_bench.leaderboard.aggregate import of_common_episodes, reference_key, score, seed_returns
 from m3po_bench.leaderboard.metrics import (
     area_under_curve,
     cvar,
@@ -72,11 +72,10 @@ def _of_groups(
 
 
 def _curves(rows: pd.DataFrame, references: References) -> pd.DataFrame:
+    # An agent's own: what is said of it must not depend on which others are beside it.
+    common = of_common_episodes(rows, among=["env", "schedule", "agent"])
     # All else is played at the last checkpoint only, and has no curve.
-    played = rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)]
-    # A run's own: what is said of one agent must not depend on which others are beside it.
-    fewest = played.groupby([*_RUN, "step"])["episode"].nunique().groupby(_RUN).min()
-    common = played.join(fewest.rename("common"), on=_RUN).query("episode < common")
+    common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
     # One mean over all runs: one for each of a thousand runs takes as long as all the figures.
     curves = common.groupby([*_RUN, "step"])["return"].mean()
     return _of_groups(curves.groupby(level=_RUN), lambda curve: _curve(curve, references))

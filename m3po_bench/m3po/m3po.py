@@ -205,8 +205,10 @@ class M3PO(ReplayAlgorithm):
         # Where nothing is known yet, a step later hardly more is.
         self._sees_later = self.hindsight and not self._full_rollouts
         self._limit = self.surprise_limit if self._sees_later and self.history else math.inf
-        check_positive(start_recency=self.start_recency, surprise_limit=self.surprise_limit)
-        check_positive(model_learning_rate=self.model_learning_rate)
+        check_positive(
+            start_recency=self.start_recency, surprise_limit=self.surprise_limit,
+            model_learning_rate=self.model_learning_rate,
+        )  # fmt: skip
         self._separate = self.encoder == "separate"
         window, burn_in = self.policy_window_length, self.policy_burn_in
         check_encoder(self.encoder, self.history, self._full_rollouts, window, burn_in)

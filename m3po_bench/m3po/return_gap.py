@@ -61,13 +61,12 @@ def return_gaps(
     n, seen = min(_EPISODES, played.valid.shape[1]), len(played.valid)
     length = max(horizon, seen)
     valid, real = torch.zeros(length, n, dtype=torch.bool), torch.zeros(length, n)
-    valid[:seen] = played.valid[:, :n]
-    real[valid] = played.reward[:, :n][valid[:seen]]
+    lived = valid[:seen] = played.valid[:, :n]
+    real[valid] = played.reward[:, :n][lived]
     discount = gamma ** torch.arange(length)[:, None]
     obs, state = played.obs[:-1, :n], played.state[:-1, :n]
     ks = [k for k in HORIZONS if k <= length]
     ahead = torch.zeros(max(ks), length, n)
-    lived = valid[:seen]
     ahead[:, valid] = _imagined_rewards(policy, obs[lived], state[lived], max(ks), termination)
     first = _imagined_rewards(
         policy,
