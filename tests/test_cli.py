@@ -6,13 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from m3po_bench.cli import main
-
+Call = Callable[..., tuple[Any, str, str]]
 RESULTS = Path(__file__).parents[1] / "results"
 RUN = RESULTS / "quick" / "PointFwdBwd-hazard" / "SAC" / "seed0"
 AGENT = RESULTS / "zoo" / "PointFwdBwd-hazard" / "SAC"
@@ -27,19 +27,7 @@ checkpoints = 2
 """
 
 
-@pytest.fixture(autouse=True)
-def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def _call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str, str]:
-    with pytest.raises(SystemExit) as exit_:
-        main(arguments)
-    said = capsys.readouterr()
-    return exit_.value.code, said.out, said.err
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +86,9 @@ def test_bad_usage_is_one_line_and_starts_nothing(
     arguments: list[str],
     message: str,
     empty_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
 ) -> None:
-    status, out, err = _call(capsys, *arguments)
+    status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
@@ -137,7 +125,7 @@ def test_what_is_in_the_way_is_one_line_and_starts_nothing(
     arguments: list[str],
     message: str,
     empty_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
 ) -> None:
     Path("file").write_text("no JSON")
     for folder in ("folder.zip", "note.json"):
@@ -146,7 +134,7 @@ def test_what_is_in_the_way_is_one_line_and_starts_nothing(
         Path(f"{name}.zip").touch()
         Path(f"{name}.json").write_text(note)
     before = {path: path.stat().st_mtime_ns for path in empty_folder.rglob("*")}
-    status, out, err = _call(capsys, *arguments)
+    status, out, err = call(*arguments)
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
@@ -155,11 +143,11 @@ def test_what_is_in_the_way_is_one_line_and_starts_nothing(
 
 @pytest.mark.parametrize(("content", "said"), [("{", "not JSON"), ("{}", "name = 'None'")])
 def test_a_broken_note_of_a_suite_is_one_line(
-    content: str, said: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+    content: str, said: str, empty_folder: Path, call: Call
 ) -> None:
     shutil.copytree(RUN, empty_folder / "quick" / Path(*RUN.parts[-3:]))
     Path("quick/suite.json").write_text(content)
-    status, out, err = _call(capsys, "report", "quick")
+    status, out, err = call("report", "quick")
     assert (status, out) == (2, "")
     assert f"quick/suite.json: {said}; expected a suite's name and number of seeds" in err
     assert err.count("\n") == 1
@@ -167,7 +155,7 @@ def test_a_broken_note_of_a_suite_is_one_line(
 
 @pytest.mark.parametrize("command", ["run", "train"])
 def test_only_a_suite_goes_on_where_it_was_interrupted(
-    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -175,7 +163,7 @@ def test_only_a_suite_goes_on_where_it_was_interrupted(
     monkeypatch.setattr("m3po_bench.run_command.check_envs", interrupted)
     monkeypatch.setattr("m3po_bench.model_commands.check_envs", interrupted)
     arguments = ["run", "smoke"] if command == "run" else [*TRAIN, "--out", "m.zip"]
-    status, _, err = _call(capsys, *arguments)
+    status, _, err = call(*arguments)
     assert status == 130
     assert ("finished runs are kept" in err) == (command == "run")
 
@@ -193,11 +181,11 @@ def test_only_a_suite_goes_on_where_it_was_interrupted(
 )
 def test_bad_suite_file_is_one_line_and_starts_nothing(
     content: bytes, message: str, tmp_path: Path, empty_folder: Path,
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
 ) -> None:  # fmt: skip
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
-    status, out, err = _call(capsys, "run", str(path))
+    status, out, err = call("run", str(path))
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
@@ -207,10 +195,10 @@ def test_bad_suite_file_is_one_line_and_starts_nothing(
 @pytest.mark.parametrize(("extra", "package"), [("ray", "ray"), ("slurm", "submitit")])
 def test_a_missing_extra_is_one_line_and_starts_nothing(
     extra: str, package: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("m3po_bench.leaderboard.options.find_spec", lambda name: None)
-    status, out, err = _call(capsys, "run", "quick", "--executor", extra)
+    status, out, err = call("run", "quick", "--executor", extra)
     assert (status, out) == (2, "")
     assert f'needs {package}; install it with: pip install "m3po-bench[{extra}]"' in err
     assert err.count("\n") == 1
@@ -227,22 +215,20 @@ def test_a_missing_extra_is_one_line_and_starts_nothing(
 )
 def test_what_slurm_needs_is_said_before_anything_starts(
     options: tuple[str, ...], message: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
 ) -> None:  # fmt: skip
     monkeypatch.setattr("m3po_bench.leaderboard.options.find_spec", lambda name: object())
     monkeypatch.setenv("PATH", str(empty_folder))
-    status, out, err = _call(capsys, "run", "quick", "--executor", "slurm", *options)
+    status, out, err = call("run", "quick", "--executor", "slurm", *options)
     assert (status, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
     assert not list(empty_folder.iterdir())
 
 
-def test_dry_run_lists_and_starts_nothing(
-    empty_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run_lists_and_starts_nothing(empty_folder: Path, call: Call) -> None:
     arguments = ("run", "quick", "--envs", "PointFwdBwd", "--seeds", "1", "--dry-run")
-    status, out, _ = _call(capsys, *arguments)
+    status, out, _ = call(*arguments)
     assert status == 0
     *lines, total = out.splitlines()
     assert [line.split()[0] for line in lines] == [
@@ -250,14 +236,14 @@ def test_dry_run_lists_and_starts_nothing(
         "PointFwdBwd-hazard/SAC/seed0",
     ]
     assert total == "2 runs, 0 finished; 2 to make, of unknown cost"
-    runs = json.loads(_call(capsys, *arguments, "--json")[1])["runs"]
+    runs = json.loads(call(*arguments, "--json")[1])["runs"]
     assert [run["finished"] for run in runs] == [False, False]
     assert not list(empty_folder.iterdir())
 
 
-def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = _call(capsys, "list")
-    found = json.loads(_call(capsys, "list", "--json")[1])
+def test_list_names_everything(call: Call) -> None:
+    status, out, _ = call("list")
+    found = json.loads(call("list", "--json")[1])
     assert status == 0
     for name in ("M3PO", "SAC", "M3PO/PointFwdBwd-v0", "quick"):
         assert name in out
@@ -271,59 +257,18 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     "command",
     ["", "run", "report", "list", "train", "eval", "play", "export", "references", "theory"],
 )
-def test_help_shows_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = _call(capsys, *command.split(), "--help")
+def test_help_shows_examples(command: str, call: Call) -> None:
+    status, out, _ = call(*command.split(), "--help")
     assert status == 0
     assert f"  m3po-bench {command or 'run'}" in out
 
 
-def test_train_then_eval(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = _call(
-        capsys, "train", "--agent", "SAC", "--env", "PointFwdBwd", "--steps", "120",
-        "--preset", "tiny", "--out", "sac", "--quiet",
-    )  # fmt: skip
-    assert (status, out) == (0, "sac.zip\n")
-    status, out, _ = _call(capsys, "eval", "sac.zip", "--episodes", "3", "--json")
-    first = json.loads(out)
-    assert status == 0
-    assert (first["agent"], first["env"]) == ("SAC", "M3PO/PointFwdBwd-v0")
-    assert len(first["returns"]) == 3
-    again = json.loads(_call(capsys, "eval", "sac", "--episodes", "3", "--json")[1])
-    assert again == first
-    other = _call(capsys, "eval", "sac.zip", "--episodes", "3", "--schedule", "static", "--json")
-    assert json.loads(other[1])["schedule"] == "static"
-    status, out, _ = _call(capsys, "export", "sac.zip", "--out", "zoo")
-    assert (status, out) == (0, "zoo/PointFwdBwd-hazard/SAC\n")
-    kept = json.loads(_call(capsys, "eval", out.strip(), "--episodes", "3", "--json")[1])
-    assert kept == first
-    for model in ("sac.zip", out.strip()):
-        status, said, _ = _call(capsys, "play", model, "--episode", "2", "--out", "films/x.gif")
-        assert (status, said) == (0, f"films/x.gif: episode 2, return {first['returns'][2]:.2f}\n")
-        assert Path("films/x.gif").read_bytes().startswith(b"GIF89a")
-    note = json.loads(Path("sac.json").read_text())
-    for arguments, said in (
-        (("eval", "sac.zip", "--agent", "M3PO"), "sac.zip cannot be loaded as M3PO: "),
-        (("eval", "sac.zip", "--env", "PointActuatorFault"), "with observation_space (6,); M3PO/"),
-        (("play", "sac.zip", "--env", "PointActuatorFault"), "with observation_space (6,); M3PO/"),
-        (("eval", "cut.zip"), "cut.zip cannot be loaded as SAC: "),
-        (("export", "cut.zip"), "cut.zip cannot be loaded as SAC: "),
-    ):
-        Path("cut.zip").write_bytes(Path("sac.zip").read_bytes()[:1000])
-        Path("cut.json").write_text(json.dumps(note))
-        status, out, err = _call(capsys, *arguments)
-        assert (status, out, err.count("\n")) == (2, "", 1)
-        assert said in err
-    Path("sac.json").unlink()
-    assert "give --agent" in _call(capsys, "eval", "sac.zip")[2]
-    assert "nothing beside sac.zip says its agent" in _call(capsys, "export", "sac.zip")[2]
-
-
 def test_run_and_report_print_the_leaderboard(
-    tmp_path: Path, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, empty_folder: Path, call: Call
 ) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(SUITE.replace("SAC", "Random"))
-    status, out, err = _call(capsys, "run", str(path), "--quiet", "--json")
+    status, out, err = call("run", str(path), "--quiet", "--json")
     assert (status, err) == (0, "")
     said = json.loads(out)
     assert said["failed"] == {}
@@ -331,12 +276,12 @@ def test_run_and_report_print_the_leaderboard(
     assert all(Path(name).exists() for name in said["files"])
     assert Path("results/runs/mine/leaderboard.csv").exists()
     run = "results/runs/mine/PointFwdBwd-hazard/Random/seed0"
-    assert _call(capsys, "export", run)[1] == "results/zoo/PointFwdBwd-hazard/Random\n"
+    assert call("export", run)[1] == "results/zoo/PointFwdBwd-hazard/Random\n"
     recipe = json.loads(Path("results/zoo/PointFwdBwd-hazard/Random/agent.json").read_text())
     assert recipe["origin"]["env_steps"] == 100
-    assert _call(capsys, "eval", run, "--episodes", "1")[0] == 0
+    assert call("eval", run, "--episodes", "1")[0] == 0
     for arguments in (("report",), ("report", "mine"), ("report", "results/runs/mine")):
-        status, out, _ = _call(capsys, *arguments)
+        status, out, _ = call(*arguments)
         assert status == 0
         assert "| Random" in out
         assert "results/runs/mine/leaderboard.csv" in out
@@ -369,20 +314,18 @@ def test_torch_has_one_thread_unless_more_are_asked_for(asked: str | None, threa
     assert done.returncode == 0, done.stderr
 
 
-def test_theory_prints_bounds_and_draws_them(
-    empty_folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, out, _ = _call(capsys, "theory")
+def test_theory_prints_bounds_and_draws_them(empty_folder: Path, call: Call) -> None:
+    status, out, _ = call("theory")
     assert status == 0
     assert "| full |" in out
     assert "Best length by B3: k = 1" in out  # the model error exceeds the policy shift
     arguments = ("theory", "--eps-m-prime", "0.001", "--json", "--out", "drawn")
-    status, out, _ = _call(capsys, *arguments)
+    status, out, _ = call(*arguments)
     found = json.loads(out)
     assert (status, found["best_k"]) == (0, "full")
     assert found["bounds"]["1"]["B2"] == pytest.approx(2 * 0.99 * (0.01 * 0.01 + 0.01) / 0.01**2)
     assert all(Path(name).read_bytes().startswith(b"\x89PNG") for name in found["files"])
-    status, out, err = _call(capsys, "theory", "--gamma", "1")
+    status, out, err = call("theory", "--gamma", "1")
     assert (status, out, err) == (2, "", "m3po-bench: gamma is 1; expected in [0, 1)\n")
 
 
@@ -394,32 +337,7 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_published_runs_of_another_configuration_are_named(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run = tmp_path / "results/smoke/PointFwdBwd-hazard/SAC/seed0/run.json"
-    run.parent.mkdir(parents=True)
-    run.write_text('{"config_hash": "of-another-day"}')
-    code, out, err = _call(capsys, "run", "smoke", "--continue-published", "--dry-run")
-    assert code == 0
-    assert "1 published runs were made with another configuration" in err
-    assert err.rstrip().endswith("PointFwdBwd-hazard/SAC")
-    assert "0 finished" in out
-
-
-def test_a_folder_of_several_runs_is_not_one_model(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    for seed in (1, 0):
-        (tmp_path / f"M3PO/seed{seed}").mkdir(parents=True)
-        (tmp_path / f"M3PO/seed{seed}/run.json").write_text("{}")
-    code, _, err = _call(capsys, "eval", str(tmp_path / "M3PO"))
-    assert code == 2
-    assert err.rstrip().endswith("M3PO/seed0")
-
-
-def test_it_says_its_version(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _call(capsys, "--version")
+def test_it_says_its_version(call: Call) -> None:
+    code, out, _ = call("--version")
     assert not code
     assert re.fullmatch(r"m3po-bench \d+\.\d+\.\d+\n", out)

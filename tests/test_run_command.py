@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from m3po_bench.run_command import _cost
@@ -18,3 +22,17 @@ def test_costs_are_summed_as_far_as_they_are_known(
     core_seconds: list[float | None], said: str
 ) -> None:
     assert _cost(core_seconds) == said
+
+
+def test_published_runs_of_another_configuration_are_named(
+    call: Callable[..., tuple[Any, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "results/smoke/PointFwdBwd-hazard/SAC/seed0/run.json"
+    run.parent.mkdir(parents=True)
+    run.write_text('{"config_hash": "of-another-day"}')
+    code, out, err = call("run", "smoke", "--continue-published", "--dry-run")
+    assert code == 0
+    assert "1 published runs were made with another configuration" in err
+    assert err.rstrip().endswith("PointFwdBwd-hazard/SAC")
+    assert "0 finished" in out
