@@ -143,6 +143,13 @@ def test_its_python_runs(page: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_its_non_stationary_env_is_registered() -> None:
+    (code,) = (code for code in blocks(DOCS / "your_own.md", "python") if "def hopper" in code)
+    code += "env.reset(options={'episode': 3})\nassert len(env.get_wrapper_attr('episodes')) == 40"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_notebook_is_the_script() -> None:
     source = (DOCS / "tutorial.py").read_text(encoding="utf-8")
     written = (DOCS / "tutorial.ipynb").read_text(encoding="utf-8")
