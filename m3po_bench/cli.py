@@ -127,5 +127,7 @@ def _one_line(panel: str) -> str:
     if wrong := _NO_NUMBER.match(" ".join(said[0])):
         option, whole, value = wrong.groups()
         return f"{option} {value}: expected a {'whole ' if whole else ''}number"
+    message = " ".join(said[0])
     near = [hint[1] for hint in said[1:] if hint[0].startswith("Perhaps you meant")]
-    return "; nearest: ".join([" ".join(said[0]), *near])
+    # Another command's option of the same name is no help.
+    return "; nearest: ".join([message, *(name for name in near if name not in message.split())])

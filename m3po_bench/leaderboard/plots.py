@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
+from m3po_bench.images import as_png
 from m3po_bench.leaderboard.aggregate import of_common_episodes
 from m3po_bench.leaderboard.references import Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
@@ -161,13 +161,6 @@ def seeds_and_mean(ax: Axes, curves: pd.DataFrame, x: str, y: str, color: Any, *
     by_seed = curves.pivot_table(y, x, "seed")
     ax.plot(by_seed.index, by_seed, color=color, linewidth=0.8, alpha=0.45)
     ax.plot(by_seed.index, by_seed.mean(axis=1), color=color, linewidth=2.2, **mean)
-
-
-def as_png(figure: Figure) -> bytes:
-    """The figure as an image that depends on nothing else."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
-    return image.getvalue()
 
 
 def _panel(

@@ -10,9 +10,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from m3po_bench.images import as_png
 from m3po_bench.leaderboard.entry_metrics import RECOVERY_HORIZON
 from m3po_bench.leaderboard.metrics import recovery_times, survival
-from m3po_bench.leaderboard.plots import as_png, evenly, of_agents, panels, seeds_and_mean
+from m3po_bench.leaderboard.plots import evenly, of_agents, panels, seeds_and_mean
 from m3po_bench.leaderboard.references import References
 from m3po_bench.registry import short_name
 

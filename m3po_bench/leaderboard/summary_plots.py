@@ -15,7 +15,8 @@ import seaborn as sns
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
-from m3po_bench.leaderboard.plots import MARKED, as_png, of_agents, panels, seeds_and_mean
+from m3po_bench.images import as_png
+from m3po_bench.leaderboard.plots import MARKED, of_agents, panels, seeds_and_mean
 from m3po_bench.leaderboard.statistics import performance_profile
 from m3po_bench.registry import short_name
 

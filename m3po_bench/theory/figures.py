@@ -6,7 +6,6 @@ matplotlib and seaborn are imported where they are used, so that importing this 
 
 from __future__ import annotations
 
-import io
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.random import Generator
 
+from m3po_bench.images import as_png
 from m3po_bench.theory.bounds import (
     best_rollout_length,
     branched_bound,
@@ -117,7 +117,7 @@ def discrepancy_figure(rng: Generator, gamma: float = 0.9, cases: int = 90) -> b
     finite = {"model_rewards": True, "horizon": _EPISODE}
     _discrepancies(right, tasks, switches, _SHORT, gamma, _EPISODE, finite)
     right.set_title(f"Hidden tasks, {_EPISODE} steps, predicted rewards")
-    return png(figure)
+    return as_png(figure)
 
 
 def coefficients_figure(gamma: float = 0.99) -> bytes:
@@ -149,7 +149,7 @@ def coefficients_figure(gamma: float = 0.99) -> bytes:
     ax.set_ylabel(r"coefficient of the model error / $r_{\max}$")
     ax.set_title(rf"$\gamma = {gamma:g}$")
     ax.legend(loc="lower right")
-    return png(figure)
+    return as_png(figure)
 
 
 def best_length_figure(gamma: float = 0.9, cells: int = 41) -> bytes:
@@ -191,7 +191,7 @@ def best_length_figure(gamma: float = 0.9, cells: int = 41) -> bytes:
     bar = figure.colorbar(mesh, ax=axes, ticks=range(len(LENGTHS)), shrink=0.9)
     bar.ax.set_yticklabels([named(k) for k in LENGTHS])
     bar.set_label(rf"best k, $\gamma = {gamma:g}$")
-    return png(figure)
+    return as_png(figure)
 
 
 def write_figures(folder: Path, seed: int = 0) -> list[Path]:
@@ -264,13 +264,6 @@ def canvas(size: tuple[float, float], columns: int, rows: int = 1) -> tuple[Figu
         FigureCanvasAgg(figure)
         axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(axes.ravel())
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as an image that depends on nothing else."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
-    return image.getvalue()
 
 
 def named(k: float) -> str:

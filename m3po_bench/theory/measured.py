@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from m3po_bench.images import as_png
 from m3po_bench.registry import short_name
 from m3po_bench.theory.bounds import branched_bound
-from m3po_bench.theory.figures import canvas, png
+from m3po_bench.theory.figures import canvas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +117,7 @@ def gap_figure(measures: pd.DataFrame, colours: Mapping[str, Any] | None = None)
             _returns(axes[2 * i + 1], group, colours, returns)
     if not compared and len(settings) < len(axes):
         axes[-1].set_axis_off()
-    return png(figure)
+    return as_png(figure)
 
 
 def _gaps(ax: Axes, table: pd.DataFrame, colours: Mapping[str, Any]) -> None:
