@@ -92,11 +92,6 @@ class SequenceReplay:
         """Number of stored transitions over all streams."""
         return min(self._n_added, self._capacity) * self.n_envs
 
-    @property
-    def n_sequences(self) -> int:
-        """Sequences begun so far, forgotten ones included."""
-        return self._n_sequences
-
     def add(
         self,
         obs: Tensor,

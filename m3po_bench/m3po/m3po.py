@@ -8,7 +8,7 @@ the method                             here
 =====================================  =========================================================
 history h_t = (o_0, a_0, r_0, .., o_t) (o_t, state of two GRUs), ``common.encoders``
 meta-model p(o', r | a, h)             ``meta_model.MetaModel``: p(o' | a, h) p(r | o, a, o', h)
-fit by maximum likelihood on D_env     ``meta_model.MetaModelTrainer``, bootstrap by trajectory
+fit by maximum likelihood on D_env     ``meta_model.MetaModelTrainer``, without a bootstrap
 meta-policy pi(a | h)                  ``policies.MetaPolicy``
 k-step branched meta-rollouts          ``branched_rollouts.branch``, from histories of D_env
 full meta-model rollouts               the same, from first observations (``rollout_length="full"``)
@@ -358,7 +358,6 @@ class M3PO(ReplayAlgorithm):
     def _training_state(self) -> dict[str, Any]:
         return {
             "replay_buffer": self.replay_buffer.state_dict(),
-            "bootstrap": self.trainer.bootstrap,
             "policy_updates": self.soft_actor_critic.n_updates,
             "next_fit": self._next_fit,
             "fitted": self._fitted,
@@ -366,7 +365,6 @@ class M3PO(ReplayAlgorithm):
 
     def _restore(self, state: dict[str, Any]) -> None:
         self.replay_buffer.load_state_dict(state["replay_buffer"])
-        self.trainer.bootstrap = state["bootstrap"]
         self.soft_actor_critic.n_updates = state["policy_updates"]
         self._next_fit = state["next_fit"]
         self._fitted = state["fitted"]

@@ -239,10 +239,10 @@ class MetaModel(nn.Module, HistoryStates):
 class MetaModelTrainer:
     """Maximum likelihood on windows of real histories.
 
-    Members differ by their initial weights and by their bootstrap: each sequence counts for each
-    member as often as a Poisson(1) draw says, which is what resampling sequences with replacement
-    comes to. The encoder runs over whole windows; each member then learns from rows of its own
-    drawn out of them, which costs a fraction of showing every row to every member.
+    The encoder runs over whole windows; each member then learns from rows of its own drawn out of
+    them, which costs a fraction of showing every row to every member. Members differ by these rows
+    and by their initial weights, not by a bootstrap: a member that misses a third of a few
+    episodes is twice as far off (docs/m3po_findings.md).
 
     Args:
         model: The meta-model.
@@ -270,7 +270,6 @@ class MetaModelTrainer:
         self.optimizer = torch.optim.AdamW(
             model.parameters(), learning_rate, weight_decay=weight_decay, fused=True
         )
-        self.bootstrap = torch.zeros(0, model.dynamics.n)
 
     def fit(
         self, replay: SequenceReplay, n_steps: int, refresh_every: int = 250
@@ -284,7 +283,6 @@ class MetaModelTrainer:
                 that windows do not start from states of an encoder long gone.
         """
         self._fit_normalizers(replay)
-        self._grow_bootstrap(replay.n_sequences)
         losses = []
         for step in range(n_steps):
             if step % refresh_every == 0:
@@ -302,8 +300,8 @@ class MetaModelTrainer:
     def _gradient_step(self, replay: SequenceReplay) -> Tensor:
         window, valid = replay.windows(self.windows, self.length)
         states = self.model.window_states(window)
-        weights = valid[..., None] * self.bootstrap[window.sequence] + 1e-6 * valid[..., None]
-        rows = torch.multinomial(weights.flatten(0, 1).T, self.rows, replacement=True)
+        each = valid.flatten().float().expand(self.model.dynamics.n, -1)
+        rows = torch.multinomial(each, self.rows, replacement=True)
         data = RealTransitions(*(x.flatten(0, 1)[rows] for x in window))
         losses = self.model.loss(data, states.flatten(0, 1)[rows])
         self.optimizer.zero_grad()
@@ -316,9 +314,3 @@ class MetaModelTrainer:
         self.model.obs_norm.fit(data.obs)
         self.model.delta_norm.fit(data.next_obs - data.obs)
         self.model.reward_norm.fit(data.reward[:, None])
-
-    def _grow_bootstrap(self, n_sequences: int) -> None:
-        new = n_sequences - len(self.bootstrap)
-        if new > 0:
-            draws = torch.poisson(torch.ones(new, self.model.dynamics.n))
-            self.bootstrap = torch.cat([self.bootstrap, draws])

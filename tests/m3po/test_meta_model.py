@@ -79,6 +79,22 @@ def test_history_tells_the_reward_that_no_observation_tells() -> None:
     assert reward_error(blind, blind_replay.all) > 0.8
 
 
+def test_every_member_learns_from_every_episode() -> None:
+    """An episode that a member has not seen is far off for it: each has a place of its own."""
+    torch.manual_seed(0)
+    replay = SequenceReplay(1, 12, 1, 0, 1000)
+    for place, reward in zip(torch.eye(12), torch.randn(12), strict=True):
+        for t in range(10):
+            row = (place[None], torch.zeros(1, 1), reward[None], place[None], torch.zeros(1))
+            replay.add(*row, torch.tensor([t == 0]), torch.zeros(1, dtype=torch.bool))
+    model = MetaModel(12, 1, reward_hidden=(32,), history=False, ensemble_size=5, hidden=(8,))
+    MetaModelTrainer(model, 5e-3, 0.0, windows=16, length=10, rows=64).fit(replay, 300)
+    data = replay.all
+    inputs = model.reward_inputs(data.obs, data.state, data.action, data.next_obs)
+    said = model.reward_norm.inverse(model.reward(inputs)[0])[..., 0]
+    assert (said - data.reward).abs().max() < 0.2
+
+
 def test_states_are_those_of_acting_step_by_step() -> None:
     model, replay = fitted(history=True, steps=20)
     data = replay.all
