@@ -1,7 +1,7 @@
 """Writes the blocks of pages that are made from code and results: ``python docs/blocks.py``.
 
-They are the agents' arguments, the published runs, and a table that a command of the theory page
-prints.
+They are the agents' arguments, the published runs, a table that a command of the theory page
+prints, and the README's tables.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,22 @@ def bounds_block() -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
+def quick_block() -> str:
+    """The first table of each env in the published page of the suite ``quick``, and all envs'."""
+    page = (DOCS.parent / "results" / "quick" / "leaderboard.md").read_text(encoding="utf-8")
+    _, intro, *sections = re.split(r"^##? .*\n", page, flags=re.MULTILINE)
+    headings = re.findall(r"^## (.*)", page, re.MULTILINE)
+    blocks = [intro.strip()]
+    for heading, section in zip(headings, sections, strict=True):
+        if "online, test" in heading:
+            text, table = section.strip().split("\n\n")[:2]
+            blocks += [f"### {heading}", text, table]
+    wrapped = (textwrap.fill(b, 118) if b[0] not in "#|" else b for b in blocks)
+    return "\n\n".join(wrapped)
+
+
 GENERATED = {
+    ("../README.md", "quick"): quick_block,
     ("theory.md", "bounds"): bounds_block,
     ("arguments.md", "arguments"): arguments_block,
     ("leaderboard.md", "published"): published_block,
