@@ -132,6 +132,8 @@ def test_in_quick_every_seed_of_m3po_is_above_every_one_of_sac() -> None:
         cells.append(", ".join(f"{end:.0f}" for end in ends))
     said = "| and the dropouts of the class (`quick` today) | {} | {} | {} |".format(*cells)
     assert said in FINDINGS.read_text(encoding="utf-8")
+    first = listed(seed[3000] for seed in curves(RESULTS / "quick" / "PointFwdBwd-hazard", "M3PO"))
+    assert f"mean returns of {first} (`results/quick`)" in prose(RESULTS.parent / "docs/index.md")
     readme = prose(RESULTS.parent / "README.md")
     assert "On each of the three envs each seed of M3PO earns more" in readme
     table = pd.read_csv(RESULTS / "quick" / "leaderboard.csv")
