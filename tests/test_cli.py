@@ -337,6 +337,13 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_an_option_of_another_command_is_not_its_own_nearest(call: Call) -> None:
+    status, _, err = call("report", "quick", "--quiet")
+    assert status == 2
+    assert "--quiet" in err
+    assert "nearest" not in err
+
+
 def test_it_says_its_version(call: Call) -> None:
     code, out, _ = call("--version")
     assert not code

@@ -8,10 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from m3po_bench.registry import short_name
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_has_the_returns_of_every_env_in_quick() -> None:
+    table = pd.read_csv(ROOT / "results/quick/leaderboard.csv")
+    table = table[(table["setting"] == "online") & (table["split"] == "test")]
+    assert len(table) == 6
+    for row in table.itertuples():
+        title = f"### {short_name(row.env)}, hazard, online, test\n"
+        _, found, section = README.partition(title)
+        assert found
+        assert re.search(rf"\| {row.agent} .*\| {row.return_mean:.1f} ", section.split("###")[0])
 
 
 def test_files_it_links_to_exist() -> None:

@@ -147,6 +147,17 @@ def test_in_quick_every_seed_of_m3po_is_above_every_one_of_sac() -> None:
     assert said.format(*never) in prose(PUBLISHED)
 
 
+def test_the_findings_have_what_is_published_of_members_with_a_bootstrap() -> None:
+    folder = RESULTS / "ablation-short" / "HalfCheetahFwdBwd-hazard"
+    early, ends = (curves(folder, "M3PO", first=n)[:2] for n in (10, 40))
+    cells = [", ".join(f"{seed[step]:.0f}" for seed in early) for step in range(2000, 10_001, 2000)]
+    cells.append(", ".join(f"{seed[10_000]:.0f}" for seed in ends))
+    assert f"| bootstrap | {' | '.join(cells)} |" in FINDINGS.read_text(encoding="utf-8")
+    told = curves(RESULTS / "references" / "PointActuatorFault-hazard", "Oracle", first=10)
+    said = f"SAC that is told it {listed(seed[3000] for seed in told)} (`results/references`)"
+    assert said in prose(FINDINGS)
+
+
 def test_the_page_has_the_curves_of_rollouts_that_end_by_trust() -> None:
     page = (RESULTS.parent / "docs" / "m3po.md").read_text(encoding="utf-8")
     seeds = curves(RESULTS / "lite" / "HalfCheetahFwdBwd-hazard", "M3PO")
