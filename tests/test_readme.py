@@ -21,11 +21,11 @@ def test_it_has_the_returns_of_every_env_in_quick() -> None:
     table = pd.read_csv(ROOT / "results/quick/leaderboard.csv")
     table = table[(table["setting"] == "online") & (table["split"] == "test")]
     assert len(table) == 6
-    for row in table.itertuples():
-        title = f"### {short_name(row.env)}, hazard, online, test\n"
+    for env, agent, mean in zip(table["env"], table["agent"], table["return_mean"], strict=True):
+        title = f"### {short_name(env)}, hazard, online, test\n"
         _, found, section = README.partition(title)
         assert found
-        assert re.search(rf"\| {row.agent} .*\| {row.return_mean:.1f} ", section.split("###")[0])
+        assert re.search(rf"\| {agent} .*\| {mean:.1f} ", section.split("###")[0])
 
 
 def test_files_it_links_to_exist() -> None:
