@@ -147,6 +147,7 @@ class AdaptiveMPC(ReplayAlgorithm):
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": MPCPolicy}
     policy: MPCPolicy
+    exact_resume = True
 
     def __init__(
         self,
@@ -264,6 +265,13 @@ class AdaptiveMPC(ReplayAlgorithm):
     def _take_over(self, stored: dict[str, Any]) -> None:
         self.replay_buffer.load_state_dict(stored)
         self._next_fit = 0
+
+    def _training_state(self) -> dict[str, Any]:
+        return {"replay_buffer": self._stored(), "next_fit": self._next_fit}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.replay_buffer.load_state_dict(state["replay_buffer"])
+        self._next_fit = state["next_fit"]
 
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """Errors with and without what the model remembers, on held-out episodes.

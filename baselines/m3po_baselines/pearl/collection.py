@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +34,9 @@ class CollectionPlan:
         prior_steps: Env steps in each with z from the prior.
         posterior_steps: Env steps in each, after these, with z from the posterior.
         rng: What is drawn from.
+
+    Attributes:
+        rng: The same; what is not planned yet is drawn from it.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class CollectionPlan:
     ) -> None:
         self._n_tasks, self._tasks_per_iteration = n_tasks, tasks_per_iteration
         self._prior_steps, self._posterior_steps = prior_steps, posterior_steps
-        self._rng = rng
+        self.rng = rng
         self._queue: deque[Segment] = deque()
         if initial_steps > 0:
             self._queue.extend(Segment(i, initial_steps, True) for i in range(n_tasks))
@@ -56,7 +60,7 @@ class CollectionPlan:
 
     def _iteration(self) -> list[Segment]:
         segments = []
-        for task in self._rng.integers(self._n_tasks, size=self._tasks_per_iteration).tolist():
+        for task in self.rng.integers(self._n_tasks, size=self._tasks_per_iteration).tolist():
             segments.append(Segment(task, self._prior_steps, True))
             if self._posterior_steps > 0:
                 segments.append(Segment(task, self._posterior_steps, False))
@@ -82,3 +86,18 @@ class CollectionPlan:
         """Count an env step of a segment; those of past segments change nothing."""
         if segment is self._segment:
             self._left -= 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """How far the plan is, as plain values; what is drawn from is left out."""
+        segments = [*self._queue] if self._segment is None else [self._segment, *self._queue]
+        return {
+            "segments": [list(segment) for segment in segments],
+            "begun": self._segment is not None,
+            "left": self._left,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self._queue = deque(Segment(*segment) for segment in state["segments"])
+        self._segment = self._queue.popleft() if state["begun"] else None
+        self._left = state["left"]

@@ -137,6 +137,7 @@ class PEARL(ReplayAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": BeliefPolicy}
     policy: BeliefPolicy
     train_tasks: tuple[Task | None, ...]
+    exact_resume = True
 
     def __init__(
         self,
@@ -254,11 +255,11 @@ class PEARL(ReplayAlgorithm):
 
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """See ``MetaAlgorithm.learn``; every call begins new episodes."""
-        self._last_obs = None
         try:
             return super().learn(*args, **kwargs)
         finally:
             self._free_tasks()
+            self._last_obs = None
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         found = super()._setup_learn(*args, **kwargs)
@@ -385,6 +386,18 @@ class PEARL(ReplayAlgorithm):
         self.encoder_buffer.load_state_dict(stored["encoder_buffer"])
         known = bool((self.encoder_buffer.sizes > 0).all())
         self.plan = self._new_plan(0 if known else self.initial_steps)
+
+    def _training_state(self) -> dict[str, Any]:
+        return self._stored() | {"plan": self.plan.state_dict()}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self._take_over(state)
+        self.plan.load_state_dict(state["plan"])
+
+    def _begin_anew(self, seed: int, kept_tasks: list[list[float] | None]) -> None:
+        self._free_tasks()  # as those of envs that have just been made
+        super()._begin_anew(seed, kept_tasks)
+        self.plan.rng = np.random.default_rng(seed)
 
     def _excluded_save_params(self) -> list[str]:
         own = ["replay_buffer", "encoder_buffer", "plan", "_segments", "_z"]
