@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -15,10 +14,10 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from torch import Tensor
 
+from m3po_baselines.maml.collection import Collection
 from m3po_baselines.maml.held_out import returns_around_inner_step
 from m3po_baselines.maml.inner_step import Batch, Gaussian
 from m3po_baselines.maml.policy import AdaptivePolicy
-from m3po_baselines.maml.trajectories import TrajectoryRecorder
 from m3po_baselines.parallel_envs import parallel_copies
 from m3po_bench.common.arguments import check_counts, check_positive, check_shares
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
@@ -39,30 +38,6 @@ class MetaBatch(NamedTuple):
 
     before: Batch
     after: Batch
-
-
-@dataclass
-class _Collection:
-    """A meta-batch in the making; each env has a task of its own.
-
-    Attributes:
-        tasks: One for each env.
-        parameters: Of the acting policies: the meta-policy's, shape (n_parameters,), or adapted
-            ones, shape (n_envs, n_parameters).
-        time: Steps since the start of each env's episode, shape (n_envs,).
-        ended: Whether each env has ended an episode in its task, shape (n_envs,).
-        action: What the policies drew last, shape (n_envs, action_dim).
-    """
-
-    tasks: list[Task]
-    parameters: Tensor
-    time: Array
-    ended: Array
-    action: Array
-    recorder: TrajectoryRecorder = field(default_factory=TrajectoryRecorder)
-    before: list[Batch] = field(default_factory=list)
-    after: list[Batch] = field(default_factory=list)
-    rewards: dict[str, list[float]] = field(default_factory=lambda: {"before": [], "after": []})
 
 
 class MetaPolicyGradient(MetaAlgorithm):
@@ -103,6 +78,7 @@ class MetaPolicyGradient(MetaAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {"MlpPolicy": AdaptivePolicy}
     policy: AdaptivePolicy
     inner_loss: ClassVar[str]
+    exact_resume = True
 
     def __init__(
         self,
@@ -163,8 +139,10 @@ class MetaPolicyGradient(MetaAlgorithm):
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
         """See ``BaseAlgorithm.set_env``; of a single env as many copies are made as before."""
         super().set_env(parallel_copies(env, self.n_envs), force_reset)
+        self._begun &= not force_reset
 
     def _setup_model(self) -> None:
+        self._begun = False  # a collection, which needs the env
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         self._task_rng = np.random.default_rng(self.seed)
@@ -196,13 +174,13 @@ class MetaPolicyGradient(MetaAlgorithm):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[int, BaseCallback]:
-        if reset_num_timesteps or self._last_obs is None:
-            self._collection = self._begin_collection()
+        if reset_num_timesteps or not self._begun:
+            self._collection, self._begun = self._begin_collection(), True
         else:
             self.train()  # a callback may have stopped the last call at the very end of a phase
             self._collection.time = np.zeros_like(self._collection.time)
-        self._force_tasks()
-        self._last_obs = None  # so that the base resets the envs
+        if reset_num_timesteps or self._last_obs is None:  # then the base resets the envs
+            self._force_tasks()
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, *args, **kwargs)
 
     def learn(self, *args: Any, **kwargs: Any) -> Self:
@@ -212,8 +190,13 @@ class MetaPolicyGradient(MetaAlgorithm):
         try:
             return super().learn(*args, **kwargs)
         finally:
-            for i in range(self.n_envs):
-                reset_one(self.env, i, {"task": None, "schedule": None})
+            self._free_tasks()
+            self._last_obs = None
+
+    def _free_tasks(self) -> None:
+        assert self.env is not None
+        for i in range(self.n_envs):
+            reset_one(self.env, i, {"task": None, "schedule": None})
 
     def _draw_tasks(self) -> list[Task]:
         """A task for each env."""
@@ -228,9 +211,9 @@ class MetaPolicyGradient(MetaAlgorithm):
             [{"task": task, "schedule": "episodic"} for task in self._collection.tasks]
         )
 
-    def _begin_collection(self) -> _Collection:
+    def _begin_collection(self) -> Collection:
         n = self.n_envs
-        return _Collection(
+        return Collection(
             tasks=self._draw_tasks(),
             parameters=self.policy.network.flat().detach(),
             time=np.zeros(n, np.int64),
@@ -244,7 +227,7 @@ class MetaPolicyGradient(MetaAlgorithm):
         self._collection.action = action.numpy()
         return self.policy.unscale_action(self.policy.bounded(action).numpy())
 
-    def _acting(self, collection: _Collection, obs: Array) -> Gaussian:
+    def _acting(self, collection: Collection, obs: Array) -> Gaussian:
         """What the acting policies draw from, each at its own env's observations (n, ...)."""
         parameters = collection.parameters.expand(len(obs), -1)
         with torch.no_grad():
@@ -314,6 +297,24 @@ class MetaPolicyGradient(MetaAlgorithm):
         phi = self.policy.inner_step.adapt(theta, meta_batch.before)
         return self.policy.network.at_each(phi, meta_batch.after.obs)
 
+    def _training_state(self) -> dict[str, Any]:
+        return self._collection.state_dict()
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        assert self.env is not None
+        self._collection, self._begun = self._begin_collection(), True
+        parse = self.env.get_attr("tasks", indices=0)[0].parse
+        self._collection.load_state_dict(state, parse)
+
+    def _kept_tasks(self) -> list[list[float] | None]:
+        return [None] * self.n_envs  # the collection knows
+
+    def _begin_anew(self, seed: int, kept_tasks: list[list[float] | None]) -> None:
+        self._free_tasks()  # as those of envs that have just been made
+        self._force_tasks()
+        super()._begin_anew(seed, kept_tasks)
+        self._task_rng = np.random.default_rng(seed)
+
     def diagnostics(self, episodes: Sequence[Any]) -> dict[str, float]:
         """What an inner step is worth in held-out tasks.
 
@@ -337,4 +338,4 @@ class MetaPolicyGradient(MetaAlgorithm):
         return {"adaptation/return_before": before, "adaptation/return_after": after}
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_collection", "_last_obs"]
+        return [*super()._excluded_save_params(), "_collection", "_begun", "_last_obs"]

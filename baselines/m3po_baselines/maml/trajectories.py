@@ -48,22 +48,26 @@ class Trajectories(NamedTuple):
 
 
 class TrajectoryRecorder:
-    """Collects steps of all parallel envs, one task each, into ``Trajectories``."""
+    """Collects steps of all parallel envs, one task each, into ``Trajectories``.
+
+    Attributes:
+        steps: What has been added, in order.
+    """
 
     def __init__(self) -> None:
-        self._rows: list[tuple[Array, Array, Array, Array]] = []
+        self.steps: list[tuple[Array, Array, Array, Array]] = []
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.steps)
 
     def add(self, obs: Array, action: Array, reward: Array, time: Array) -> None:
         """Keep one step of every env: arrays of n rows, as in ``Trajectories`` without T."""
-        self._rows.append((obs, action, reward, time))
+        self.steps.append((obs, action, reward, time))
 
     def take(self) -> Trajectories:
         """All steps since the last time, T rows per env; the recorder is empty afterwards."""
-        columns = (np.stack(column, axis=1) for column in zip(*self._rows, strict=True))
-        self._rows = []
+        columns = (np.stack(column, axis=1) for column in zip(*self.steps, strict=True))
+        self.steps = []
         return Trajectories(*columns)
 
 
