@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 FORMATS = (".gif", ".mp4")
 _LARGEST = 240
+_CAPTION, _CHANGED = 28, 10
+"""Height of a caption in pixels, and for how many steps it is red after the task has changed."""
 _PROBE = """\
 import sys, gymnasium, m3po_bench
 env = gymnasium.make(sys.argv[1], render_mode="rgb_array")
@@ -33,7 +35,8 @@ class Film:
     """A test episode of T steps.
 
     Attributes:
-        frames: Shape (T + 1, height, width, 3), uint8.
+        frames: Shape (T + 1, height, width, 3), uint8; each with a caption that tells task, step
+            and return so far, red for ten steps after the task has changed.
         rate: Frames per second.
         total: The episode's return.
     """
@@ -100,16 +103,19 @@ def film(model: Any, env_id: str, env_kwargs: Mapping[str, Any], episode: int) -
     known = len(env.get_wrapper_attr("episodes"))
     if not 0 <= episode < known:
         raise FilmError(f"episode {episode}: expected one of 0 to {known - 1}")
-    obs, _ = env.reset(options={"episode": episode})
-    frames, total, state, start, over = [_drawn(env)], 0.0, None, np.ones(1, bool), False
+    obs, info = env.reset(options={"episode": episode})
+    frames = [_with_caption(_drawn(env), _task_line(env, info), "step 0", red=False)]
+    total, state, start, over = 0.0, None, np.ones(1, bool), False
     while not over:
         action, state = model.predict(
             np.asarray(obs)[None], state=state, episode_start=start, deterministic=True
         )
         start = np.zeros(1, bool)
-        obs, reward, terminated, truncated, _ = env.step(action[0])
+        obs, reward, terminated, truncated, info = env.step(action[0])
         total += float(reward)
-        frames.append(_drawn(env))
+        numbers = f"step {len(frames)}, return {total:.1f}"
+        changed = info["n_changes"] > 0 and info["steps_since_change"] < _CHANGED
+        frames.append(_with_caption(_drawn(env), _task_line(env, info), numbers, changed))
         over = terminated or truncated
     rate = float(env.metadata.get("render_fps", 20))
     env.close()
@@ -123,3 +129,20 @@ def _drawn(env: gym.Env[Any, Any]) -> NDArray[np.uint8]:
     pixels = pixels[::every, ::every]
     height, width = (size - size % 2 for size in pixels.shape[:2])
     return pixels[:height, :width]
+
+
+def _task_line(env: gym.Env[Any, Any], info: Mapping[str, Any]) -> str:
+    """The task that is in force; by its number where it is more than one value."""
+    names = env.get_wrapper_attr("tasks").names
+    return f"{names[0]} = {info['task'][0]:.3g}" if len(names) == 1 else f"task {info['task_id']}"
+
+
+def _with_caption(
+    frame: NDArray[np.uint8], first: str, second: str, red: bool
+) -> NDArray[np.uint8]:
+    from PIL import Image, ImageDraw
+
+    caption = Image.new("RGB", (frame.shape[1], _CAPTION), "white")
+    colour = "red" if red else "black"
+    ImageDraw.Draw(caption).multiline_text((4, 1), f"{first}\n{second}", fill=colour, spacing=2)
+    return np.concatenate([np.asarray(caption), frame])

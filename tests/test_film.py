@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 
+import gymnasium as gym
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def played() -> film.Film:
 
 
 def test_a_film_shows_the_whole_episode(played: film.Film) -> None:
-    assert played.frames.shape == (101, 240, 240, 3)
+    assert played.frames.shape == (101, 268, 240, 3)
     assert played.frames.dtype == np.uint8
     assert (played.frames[0] != played.frames[50]).any()
     again = film.film(make_agent("Random", ENV, seed=0), ENV, {"schedule": "static"}, episode=1)
@@ -35,10 +36,26 @@ def test_what_is_written_can_be_read(suffix: str, played: film.Film) -> None:
     if suffix == ".mp4" and find_spec("imageio_ffmpeg") is None:
         pytest.skip("imageio-ffmpeg is not installed")
     read = imageio.imread(played.encoded(suffix), extension=suffix)
-    assert read.shape[1:] == (240, 240, 3)
+    assert read.shape[1:] == (268, 240, 3)
     assert 90 <= len(read) <= 102  # equal frames in a row may be one
     error = np.abs(read[0].astype(float) - played.frames[0]).mean()
     assert error < 10.0
+
+
+def test_the_caption_is_red_after_a_change() -> None:
+    """And tells what cannot be seen: the first frames of two episodes differ in it."""
+    shown = film.film(make_agent("Random", ENV, seed=0), ENV, {"schedule": "recurrent"}, episode=0)
+    captions = shown.frames[:, :28].astype(int)
+    red = ((captions[..., 0] > 200) & (captions[..., 1:].max(-1) < 50)).any((1, 2))
+    env = gym.make(ENV, split="test", schedule="recurrent")
+    env.reset(options={"episode": 0})
+    since = [env.step(env.action_space.sample())[-1] for _ in range(100)]
+    assert red.tolist() == [False] + [
+        info["n_changes"] > 0 and info["steps_since_change"] < 10 for info in since
+    ]
+    assert red.any()
+    assert not red.all()
+    assert (captions[1:] != captions[:-1]).any((1, 2, 3)).all()
 
 
 def test_no_such_episode() -> None:
