@@ -103,6 +103,16 @@ def test_on_the_point_memory_is_worth_what_is_said_of_it() -> None:
         without = rows["agent"].isin(["SAC", "MBPO"])
         assert (without.sum(), (~without).sum()) == (2, 9)
         assert rows[~without]["return_low"].min() > rows[without]["return_high"].max()
+    point = RESULTS / "point"
+    stays, changes = (
+        [seed[3000] for seed in curves(point / f"PointFwdBwd-{schedule}", "M3PO")]
+        for schedule in ("episodic", "hazard")
+    )
+    assert f"end at {listed(stays[3:])} where the task stays for the episode" in prose(PUBLISHED)
+    said = f"at {listed(changes[3:])} where it changes within (seeds 0 to 2: {listed(stays[:3])}, "
+    assert said + f"{listed(changes[:3])})." in prose(PUBLISHED)
+    spent = 60 * pd.read_csv(point / "runs.csv")["training_core_minutes"]
+    assert f"{spent.min():.0f} to {spent.max():.0f} core-seconds of training" in prose(PUBLISHED)
 
 
 @pytest.mark.parametrize(
