@@ -189,11 +189,8 @@ class PEARL(ReplayAlgorithm):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 0")
         sizes = self.context_size
-        self._context_sizes = (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)
-        if (
-            len(self._context_sizes) != 2
-            or not 1 <= self._context_sizes[0] <= self._context_sizes[1]
-        ):
+        self._context_sizes = ends = (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)
+        if len(ends) != 2 or not 1 <= ends[0] <= ends[1]:
             raise ValueError(
                 f"context_size={sizes!r}: expected a number, at least 1, or the smallest and the "
                 "largest number"
@@ -212,14 +209,9 @@ class PEARL(ReplayAlgorithm):
         if not hasattr(self, "train_tasks"):  # a loaded agent knows already
             self.train_tasks = self._draw_train_tasks()
         self.policy = self.policy_class(  # type: ignore[assignment]
-            self.observation_space,
-            self.action_space,
-            self.lr_schedule,
-            layout=self.layout,
-            forgetting=self.forgetting,
-            belief_update=self.belief_update,
-            **self.policy_kwargs,
-        )
+            self.observation_space, self.action_space, self.lr_schedule, layout=self.layout,
+            forgetting=self.forgetting, belief_update=self.belief_update, **self.policy_kwargs,
+        )  # fmt: skip
         policy = self.policy
         widths = (len(self.train_tasks), policy.obs_dim, policy.action_dim)
         self.replay_buffer = TaskReplay(*widths, self.buffer_size)
@@ -227,10 +219,8 @@ class PEARL(ReplayAlgorithm):
         self.plan = self._new_plan(self.initial_steps)
         self._segments: list[Segment | None] = [None] * self.n_envs
         self._z = torch.zeros(self.n_envs, policy.latent_dim)
-        temperature, entropy = entropy_setting(
-            self.ent_coef, self.target_entropy, policy.action_dim
-        )
-        policy.log_alpha.data.fill_(math.log(temperature))
+        first, entropy = entropy_setting(self.ent_coef, self.target_entropy, policy.action_dim)
+        policy.log_alpha.data.fill_(math.log(first))
         self.soft_actor_critic = SoftActorCritic(
             policy.actor, policy.critics, policy.critic_targets, policy.log_alpha,
             self.lr_schedule(1.0), self.gamma, self.tau, entropy,
