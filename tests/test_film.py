@@ -43,7 +43,7 @@ def test_what_is_written_can_be_read(suffix: str, played: film.Film) -> None:
 
 
 def test_the_caption_is_red_after_a_change() -> None:
-    """And tells what cannot be seen: the first frames of two episodes differ in it."""
+    """And each frame's caption differs from the last one's."""
     shown = film.film(make_agent("Random", ENV, seed=0), ENV, {"schedule": "recurrent"}, episode=0)
     captions = shown.frames[:, :28].astype(int)
     red = ((captions[..., 0] > 200) & (captions[..., 1:].max(-1) < 50)).any((1, 2))

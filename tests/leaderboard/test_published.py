@@ -229,6 +229,23 @@ def test_the_pages_have_the_median_recoveries() -> None:
     assert max(medians) <= 1.5 * told
     assert f"after {listed(medians)} steps, where it is told after {told}," in prose(PUBLISHED)
 
+    def late(agent: str, seed: int) -> float:
+        by_age = pd.read_csv(agents / agent / f"seed{seed}" / "by_age.csv.gz")
+        return float(by_age[by_age["age"].between(55, 60)]["reward"].mean())
+
+    gaits = listed((late("M3PO", seed) for seed in range(3)), ".1f")
+    said = f"({late('M3PO-Oracle', 0):.1f} a step from the 55th to the 60th step after a change; "
+    assert f"{said}M3PO {gaits})." in prose(PUBLISHED)
+
+
+def test_the_page_has_the_mean_returns_beside_the_oracles() -> None:
+    means = (
+        pd.Series([seed[20_000] for seed in curves(RESULTS / "lite" / f"{env}-hazard", "M3PO")])
+        for env in ("HalfCheetahFwdBwd", "HalfCheetahDisabledJoint", "HalfCheetahPier")
+    )
+    said = listed(seeds.mean() for seeds in means)
+    assert f"M3PO earns {said} after 20,000." in prose(PUBLISHED)
+
 
 _TO_20K = (5000, 10_000, 20_000)
 ABLATED = ["M3PO", "M3PO-k20", "M3PO-k5", "M3PO-k1", "M3PO-full", "M3PO-no-history"]

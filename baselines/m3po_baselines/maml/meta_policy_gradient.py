@@ -310,7 +310,6 @@ class MetaPolicyGradient(MetaAlgorithm):
         return [None] * self.n_envs  # the collection knows
 
     def _begin_anew(self, seed: int, kept_tasks: list[list[float] | None]) -> None:
-        self._free_tasks()  # as those of envs that have just been made
         self._force_tasks()
         super()._begin_anew(seed, kept_tasks)
         self._task_rng = np.random.default_rng(seed)
