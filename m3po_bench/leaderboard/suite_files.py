@@ -22,7 +22,7 @@ _OF_THE_RUN = ("env", "seed", "policy")
 
 def suite_names() -> list[str]:
     """Names of the suites in the package, shortest budget first."""
-    known = ["smoke", "quick", "cheetah", "lite", "ablation", "nonstationary", "paper"]
+    known = ["smoke", "quick", "quick-all", "cheetah", "lite", "ablation", "nonstationary", "paper"]
     found = [path.name[:-5] for path in _packaged().iterdir() if path.name.endswith(".toml")]
     return sorted(found, key=lambda name: (known.index(name) if name in known else 99, name))
 
