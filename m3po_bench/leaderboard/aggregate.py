@@ -187,7 +187,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     """
     if len(values) < INTERVAL_SEEDS:
         return min(values), max(values)
-    return student_interval(np.asarray(values, dtype=np.float64))
+    low, high = student_interval(np.asarray(values, dtype=np.float64))
+    return float(low), float(high)
 
 
 def score(value: float, references: Mapping[str, HasMean]) -> float:

@@ -16,9 +16,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from m3po_bench.images import as_png
-from m3po_bench.leaderboard.aggregate import of_common_episodes
+from m3po_bench.leaderboard.aggregate import INTERVAL_SEEDS, of_common_episodes
 from m3po_bench.leaderboard.references import Reference, References
 from m3po_bench.leaderboard.settings import ONLINE, TEST
+from m3po_bench.leaderboard.statistics import student_interval
 from m3po_bench.registry import agent_names, short_name
 
 RETURN = "return"
@@ -49,7 +50,7 @@ def learning_curves(
     colours: Mapping[str, Any],
     value: str = RETURN,
 ) -> bytes:
-    """Test return against env steps, one panel per env: each seed a thin line, and their mean.
+    """Test return against env steps, one panel per env: the mean, and its seeds or interval.
 
     Of the episodes that every agent has played at every checkpoint.
 
@@ -145,7 +146,9 @@ def panels(
 
 
 def seeds_and_mean(ax: Axes, curves: pd.DataFrame, x: str, y: str, color: Any, **mean: Any) -> None:
-    """Each seed as a thin line, and their mean as a thick one.
+    """The mean over seeds as a thick line; as in tables, each seed if few, else an interval.
+
+    A seed is a thin line, the 95% interval of five or more (``INTERVAL_SEEDS``) a band.
 
     Drawn from a table with a column for each seed: ``seaborn.lineplot`` groups anew for every line,
     which is most of a report's time where there are many runs.
@@ -159,7 +162,11 @@ def seeds_and_mean(ax: Axes, curves: pd.DataFrame, x: str, y: str, color: Any, *
         **mean: Further properties of the mean's line.
     """
     by_seed = curves.pivot_table(y, x, "seed")
-    ax.plot(by_seed.index, by_seed, color=color, linewidth=0.8, alpha=0.45)
+    if by_seed.shape[1] < INTERVAL_SEEDS:
+        ax.plot(by_seed.index, by_seed, color=color, linewidth=0.8, alpha=0.45)
+    else:
+        low, high = student_interval(by_seed.to_numpy("float64", na_value=math.nan))
+        ax.fill_between(by_seed.index, low, high, color=color, linewidth=0, alpha=0.15)
     ax.plot(by_seed.index, by_seed.mean(axis=1), color=color, linewidth=2.2, **mean)
 
 

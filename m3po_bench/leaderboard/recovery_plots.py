@@ -33,7 +33,7 @@ def recovery_curves(
         colours: From ``plots.agent_colours``.
 
     Returns:
-        A PNG image: a thin line for each seed, a thick one for their mean; in the middle the
+        A PNG image: on the left means over seeds (``plots.seeds_and_mean``); in the middle the
         Kaplan-Meier estimate over all changes and seeds; on the right a dot for each seed. The
         rewards alone where no env has references to measure the others against.
     """

@@ -14,6 +14,7 @@ from m3po_bench.leaderboard.statistics import (
     performance_profile,
     probability_of_improvement,
     stratified_interval,
+    student_interval,
 )
 
 STRATA = [np.array([0.0, 1.0, 2.0, 100.0]), np.array([3.0, 4.0, -50.0, 5.0])]
@@ -51,6 +52,18 @@ def test_differences_are_of_common_seeds() -> None:
         4.0,
         0.5,
     ]
+
+
+def test_student_intervals_are_scipys_of_each_row_without_what_is_missing() -> None:
+    values = np.array(
+        [[1.0, 2.0, 4.0, 8.0], [3.0, np.nan, 5.0, -1.0], [np.nan, np.nan, 2.0, np.nan]]
+    )
+    low, high = student_interval(values)
+    for row, found in zip(values[:2], zip(low, high, strict=True), strict=False):
+        there = row[~np.isnan(row)]
+        expected = stats.t.interval(0.95, len(there) - 1, there.mean(), stats.sem(there))
+        assert found == pytest.approx(expected)
+    assert np.isnan([low[2], high[2]]).all()
 
 
 def test_the_interval_is_the_bootstrap_of_one_env() -> None:

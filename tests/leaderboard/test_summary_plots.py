@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from m3po_bench.leaderboard.plots import agent_colours, of_agents
+from m3po_bench.leaderboard.plots import agent_colours, of_agents, panels, seeds_and_mean
+from m3po_bench.leaderboard.statistics import student_interval
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 
 PNG = b"\x89PNG"
@@ -42,6 +43,27 @@ def test_model_errors_are_those_of_agents_with_models() -> None:
     assert image is not None
     assert image.startswith(PNG)
     assert model_errors(pd.DataFrame([{**names, "model/obs_coverage": 0.7}]), COLOURS) is None
+
+
+@pytest.mark.parametrize("n_seeds", [4, 5])
+def test_few_seeds_are_lines_and_more_a_band(n_seeds: int) -> None:
+    steps = [100, 200, 300]
+    curves = pd.DataFrame(
+        {"seed": seed, "step": step, "return": seed * step}
+        for seed in range(n_seeds)
+        for step in steps
+    )
+    _, (ax,) = panels(1, 1, {})
+    seeds_and_mean(ax, curves[:-1], "step", "return", "C0")  # the last seed lacks a checkpoint
+    *thin, mean = ax.lines
+    assert np.asarray(mean.get_ydata())[0] == 100 * np.mean(range(n_seeds))
+    assert len(thin) == (n_seeds if n_seeds < 5 else 0)
+    assert len(ax.collections) == (n_seeds >= 5)
+    for band in ax.collections:
+        low, high = student_interval(np.arange(n_seeds, dtype=np.float64) * 100)
+        drawn = np.asarray(band.get_paths()[0].vertices, dtype=np.float64)
+        at_100 = drawn[drawn[:, 0] == 100, 1]
+        assert (at_100.min(), at_100.max()) == pytest.approx((low, high))
 
 
 @pytest.mark.parametrize("n", [3, 11, 25])
