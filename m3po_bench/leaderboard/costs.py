@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from statistics import median
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from m3po_bench.leaderboard.grid import RunSpec
@@ -47,24 +47,24 @@ def _minutes(record: Mapping[str, Any], phase: str, clock: str) -> float:
 
 
 class Costs:
-    """Core-seconds of an env step, training and evaluation together, by agent, preset and env.
+    """Core-seconds of training an env step and of evaluating a run, by agent, preset and env.
 
     Args:
         stores: Where finished runs are looked for. Machines differ, and so will the estimate.
     """
 
     def __init__(self, stores: Iterable[Store]) -> None:
-        by_kind: defaultdict[tuple[str, ...], list[float]] = defaultdict(list)
+        by_kind: defaultdict[tuple[str, ...], list[tuple[float, float]]] = defaultdict(list)
         for store in stores:
             for _, record in store.finished():
                 try:
-                    pace = _core_seconds_per_step(record)
+                    spent = _core_seconds(record)
                     kind = (record["registered_as"], record["config"]["preset"])
                 except (KeyError, TypeError, ZeroDivisionError):  # of an earlier version
                     continue
-                by_kind[kind].append(pace)
-                by_kind[*kind, record["env"]].append(pace)
-        self._pace = {kind: median(paces) for kind, paces in by_kind.items()}
+                by_kind[kind].append(spent)
+                by_kind[*kind, record["env"]].append(spent)
+        self._known = {kind: np.median(of, axis=0) for kind, of in by_kind.items()}
 
     def core_seconds(self, spec: RunSpec) -> float | None:
         """Estimate for one run; None where no run of its agent and preset is known.
@@ -73,10 +73,15 @@ class Costs:
             spec: The run; runs of the same env are preferred.
         """
         kind = (spec.variant.agent, spec.budget.preset)
-        pace = self._pace.get((*kind, spec.env), self._pace.get(kind))
-        return None if pace is None else pace * spec.budget.steps
+        known = self._known.get((*kind, spec.env), self._known.get(kind))
+        if known is None:
+            return None
+        step, evaluation = known
+        return float(step * spec.budget.steps + evaluation)
 
 
-def _core_seconds_per_step(record: Mapping[str, Any]) -> float:
-    spent = record["training_seconds"]["cpu"] + record["evaluation_seconds"]["cpu"]
-    return float(spent / record["env_steps"])
+def _core_seconds(record: Mapping[str, Any]) -> tuple[float, float]:
+    """Of an env step in training, and of the run's evaluation: most of it follows training."""
+    spent = (record[f"{phase}_seconds"]["cpu"] for phase in ("training", "evaluation"))
+    training, evaluation = map(float, spent)
+    return training / record["env_steps"], evaluation
