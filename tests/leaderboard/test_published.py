@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -170,6 +172,8 @@ def test_the_findings_have_what_is_published_of_members_with_a_bootstrap() -> No
         f"{listed(seed[5000] for seed in early)} in the first ten after 5,000 steps)"
     )
     assert said in prose(FINDINGS)
+    pier = curves(RESULTS / "lite" / "HalfCheetahPier-hazard", "M3PO")
+    assert f"M3PO's seeds end at {listed(seed[20_000] for seed in pier)}, with" in prose(FINDINGS)
     told = curves(RESULTS / "references" / "PointActuatorFault-hazard", "Oracle", first=10)
     said = f"SAC that is told it {listed(seed[3000] for seed in told)} (`results/references`)"
     assert said in prose(FINDINGS)
@@ -330,9 +334,32 @@ def test_the_page_has_the_models_errors_after_a_change() -> None:
     told = diagnosed(RESULTS / "lite" / f"{joint}-hazard", "M3PO", "probe/accuracy_age6")
     assert f"has it right in {listed(100 * x for x in told)}% of test steps" in page
     soon, late = (_errors(pier, "M3PO", age) for age in (0, 25))
-    assert f"right after a change or a start ({soon}) than 25 steps later ({late})" in page
+    said = f"error is {soon} right after a change or a start, and {late} 25 steps later (M3PO's"
+    assert said in page
     soon, late = (_errors(pier, "MBPO", age) for age in (0, 25))
-    assert f"the error is {soon} right after a change or a start and {late} 25 steps later" in page
+    assert f"MBPO's {soon}, and {late} later, each on the agent's own steps" in page
+    for age in (0, 1, 3, 6, 12, 25):
+        probes = diagnosed(RESULTS / "lite" / f"{pier}-hazard", "M3PO", f"probe/r2_age{age}")
+        assert max(probes) < 0  # as is said
+
+
+def test_on_the_pier_a_history_pays_with_two_seeds_of_three_as_is_said() -> None:
+    pier = RESULTS / "lite" / "HalfCheetahPier-hazard"
+    ends, without = ([seed[20_000] for seed in curves(pier, a)] for a in ("M3PO", "MBPO"))
+    least, *others = sorted(ends)
+    assert (len(others), len(without)) == (2, 2)
+    assert least < min(without)
+    assert min(others) > max(without)
+
+
+@pytest.mark.slow
+def test_the_page_has_what_a_history_state_tells_of_the_blocks() -> None:
+    script = [sys.executable, str(RESULTS / "pier_blocks.py")]
+    printed = subprocess.run(script, check=True, capture_output=True, text=True).stdout
+    shown, remembered = (re.findall(r"\d?(\.\d\d)", line) for line in printed.splitlines())
+    page = prose(PUBLISHED)
+    assert f"with an R² of {remembered[0]} and {remembered[1]}, " in page
+    assert f"reward, with {shown[0]} and {shown[1]}, " in page
 
 
 def test_rollouts_of_all_lengths_compare_as_is_said() -> None:
