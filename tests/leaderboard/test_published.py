@@ -350,16 +350,27 @@ def test_on_the_pier_a_history_pays_with_two_seeds_of_three_as_is_said() -> None
     assert (len(others), len(without)) == (2, 2)
     assert least < min(without)
     assert min(others) > max(without)
+    areas, areas_without = (
+        [float(area_under_curve(c.index, c)) for c in curves(pier, agent, first=10)]
+        for agent in ("M3PO", "MBPO")
+    )
+    assert min(areas) > max(areas_without)
+    said = f"training is {listed(areas)} with history, {listed(areas_without)} without."
+    assert said in prose(PUBLISHED)
 
 
 @pytest.mark.slow
 def test_the_page_has_what_a_history_state_tells_of_the_blocks() -> None:
     script = [sys.executable, str(RESULTS / "pier_blocks.py")]
     printed = subprocess.run(script, check=True, capture_output=True, text=True).stdout
-    shown, remembered = (re.findall(r"\d?(\.\d\d)", line) for line in printed.splitlines())
-    page = prose(PUBLISHED)
-    assert f"with an R² of {remembered[0]} and {remembered[1]}, " in page
-    assert f"reward, with {shown[0]} and {shown[1]}, " in page
+    shown, remembered = (re.findall(r"\d\.\d\d", line) for line in printed.splitlines())
+    said = r"an R² of (\.\d\d) and (\.\d\d), .*? reward, with (\.\d\d) and (\.\d\d), "
+    found = re.search(said, prose(PUBLISHED))
+    assert found is not None
+    # The agent does not run alike on every processor.
+    assert [float(x) for x in found.groups()] == pytest.approx(
+        [float(x) for x in (*remembered, *shown)], abs=0.1
+    )
 
 
 def test_rollouts_of_all_lengths_compare_as_is_said() -> None:
