@@ -43,3 +43,9 @@ def diagnosed(folder: Path, agent: str, name: str) -> list[float]:
     runs = sorted((folder / agent).glob("seed*"))
     records = [json.loads((run / RUN).read_text(encoding="utf-8")) for run in runs]
     return [record["diagnostics"][name] for record in records]
+
+
+def errors_after_a_change(folder: Path, agent: str, age: int) -> str:
+    """One-step errors of the seeds' models so long after a change, as pages say them."""
+    found = diagnosed(folder, agent, f"model/obs_error_age{age}")
+    return listed(found, ".2f").replace("0.", ".")

@@ -111,18 +111,3 @@ def test_grbal_is_between_sac_and_m3po_as_is_said() -> None:
     steps = [f"{b:.2f} to {a:.2f}" for b, a in zip(before, after, strict=True)]
     said = "from {}, from {} and from {} (`model/query_error_before`".format(*steps)
     assert said.replace("0.", ".") in prose(PUBLISHED)
-
-
-def test_grbal_on_the_pier_is_as_said() -> None:
-    pier = RESULTS / "lite" / "HalfCheetahPier-hazard"
-    agents = ("GrBAL", "SAC", "M3PO", "MBPO")
-    ends = {agent: [seed.iloc[-1] for seed in curves(pier, agent)] for agent in agents}
-    said = f"GrBAL ends at {listed(ends['GrBAL'])} in all 40 (two seeds), where SAC's three seeds"
-    assert f"{said} reach from {min(ends['SAC']):.0f} to {max(ends['SAC']):.0f}" in prose(PUBLISHED)
-    assert max(ends["GrBAL"]) < min(ends["M3PO"] + ends["MBPO"])
-    before, after = (
-        diagnosed(pier, "GrBAL", f"model/query_error_{w}") for w in ("before", "after")
-    )
-    steps = [f"from {b:.3f} to {a:.3f}" for b, a in zip(before, after, strict=True)]
-    errors = " and ".join(steps).replace("0.", ".")
-    assert f"lowers the error on the query window {errors}." in prose(PUBLISHED)
