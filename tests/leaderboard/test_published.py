@@ -249,6 +249,13 @@ def test_the_pages_have_the_median_recoveries() -> None:
     assert f"{said}M3PO {gaits})." in prose(PUBLISHED)
 
 
+def test_the_readme_has_what_a_run_of_m3po_takes() -> None:
+    spent = pd.read_csv(RESULTS / "lite" / "runs.csv").query("agent == 'M3PO'")
+    minutes = spent["training_core_minutes"]
+    said = f"and takes {minutes.min():.0f} to {minutes.max():.0f} core-minutes of training"
+    assert said in prose(RESULTS.parent / "README.md")
+
+
 def test_the_page_has_the_mean_returns_beside_the_oracles() -> None:
     means = (
         pd.Series([seed[20_000] for seed in curves(RESULTS / "lite" / f"{env}-hazard", "M3PO")])
