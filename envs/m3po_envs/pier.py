@@ -79,9 +79,9 @@ class HalfCheetahPierEnv(LocomotionBase, HalfCheetahEnv):  # type: ignore[misc]
 
     ## Does it reward adaptation?
     No gain from knowing the task is visible: after 100,000 steps SAC with and without the task, one
-    seed each, differ by less than the seeds of memoryless SAC do after 20,000. A memory pays while
-    there are few steps: over its training each of three seeds of M3PO earns more than both of MBPO,
-    which is M3PO without history; after 20,000 steps two do, and the third less (``results/lite``).
+    seed each, differ by less than the seeds of memoryless SAC do after 20,000. Whether a memory
+    pays is not settled: after 20,000 steps two of three seeds of M3PO earn more than all three of
+    MBPO, which is M3PO without history, and the third earns less (``results/lite``).
 
     Mean returns over the test episodes under the default schedule, of every seed, of SAC that is
     told the task and of SAC without memory (preset ``quick``):

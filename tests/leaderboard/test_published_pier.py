@@ -29,14 +29,14 @@ def test_the_page_has_the_models_errors_after_a_change() -> None:
 def test_a_history_pays_with_two_seeds_of_three_as_is_said() -> None:
     ends, without = ([seed[20_000] for seed in curves(PIER, a)] for a in ("M3PO", "MBPO"))
     least, *others = sorted(ends)
-    assert (len(others), len(without)) == (2, 2)
+    assert (len(others), len(without)) == (2, 3)
     assert least < min(without)
     assert min(others) > max(without)
     areas, areas_without = (
         [float(area_under_curve(c.index, c)) for c in curves(PIER, agent, first=10)]
         for agent in ("M3PO", "MBPO")
     )
-    assert min(areas) > max(areas_without)
+    assert sorted(areas)[1] > max(areas_without) > min(areas)
     said = f"training is {listed(areas)} with history, {listed(areas_without)} without."
     assert said in prose(PUBLISHED)
 
