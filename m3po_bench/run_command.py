@@ -17,6 +17,7 @@ from m3po_bench.leaderboard.run_log import check_loggers
 from m3po_bench.leaderboard.suite_files import load_suite
 
 if TYPE_CHECKING:
+    from m3po_bench.leaderboard.costs import Costs
     from m3po_bench.leaderboard.store import Store
 
 PUBLISHED = Path("results")
@@ -73,6 +74,7 @@ class Run:
 
     def execute(self) -> int:
         """Run; see the class."""
+        from m3po_bench.leaderboard.costs import Costs
         from m3po_bench.leaderboard.executors import make_executor
         from m3po_bench.leaderboard.progress import make_display
         from m3po_bench.leaderboard.scheduler import run_all
@@ -95,12 +97,16 @@ class Run:
         published = self._published(suite)
         if published:
             _name_misfits(published, runs)
+        costs = Costs([store, *(Store(path.parent) for path in _results_folders())])
         if self.dry_run:
             stores = [store, published] if published else [store]
-            return self._list(runs, [r for r in runs if any(s.is_finished(r) for s in stores)])
+            done = [run for run in runs if any(s.is_finished(run) for s in stores)]
+            return self._list(runs, done, costs)
         store.write_suite(whole)  # whose rows are marked where --seeds asked for fewer
         with make_display(runs, executor.slots, self.quiet) as display:
-            state = run_all(runs, store, executor, display, self.retries, published)
+            state = run_all(
+                runs, store, executor, display, self.retries, published, costs.core_seconds
+            )
         failed = {f.spec.run_id: f.reason for f in state.failures}
         try:
             if state.skipped + len(state.finished) or not failed:
@@ -128,12 +134,8 @@ class Run:
             )
         return Store(root)
 
-    def _list(self, runs: list[RunSpec], finished: list[RunSpec]) -> int:
-        from m3po_bench.leaderboard.costs import Costs
-        from m3po_bench.leaderboard.store import Store
-
+    def _list(self, runs: list[RunSpec], finished: list[RunSpec], costs: Costs) -> int:
         done = {run.run_id for run in finished}
-        costs = Costs(Store(path.parent) for path in _results_folders())
         rows: list[dict[str, Any]] = [
             {"run": r.run_id, "preset": r.budget.preset, "steps": r.budget.steps,
              "config": r.config_hash, "finished": r.run_id in done,

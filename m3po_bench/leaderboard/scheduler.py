@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +52,8 @@ class State:
         finished: Runs that completed now.
         failures: Runs that failed now.
         skipped: Number of runs that were complete before, or that somebody else completed.
+        expected: Estimates the core-seconds of a run of an agent that none has been made of yet;
+            None where it cannot.
     """
 
     waiting: list[RunSpec]
@@ -60,6 +62,7 @@ class State:
     finished: list[RunSpec] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     skipped: int = 0
+    expected: Callable[[RunSpec], float | None] = lambda spec: None
     _specs: dict[str, RunSpec] = field(default_factory=dict)
     _began: dict[str, float] = field(default_factory=dict)
     _seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -79,22 +82,29 @@ class State:
         self.returns.pop(spec.run_id, None)  # it may be tried again
 
     def seconds_left(self, workers: int) -> float | None:
-        """Estimated seconds to the end, from each agent's pace so far; None at the start."""
+        """Estimated seconds to the end; None at the start.
+
+        From each agent's pace so far; of an agent without one, from what is expected of its runs
+        or, where that is not known, from the pace of all.
+        """
         seconds, steps = self._seconds.copy(), self._steps.copy()
-        left: Counter[str] = Counter()
+        left = [(spec, spec.budget.steps) for spec in self.waiting]
         for run_id, step in self.running.items():
             spec = self._specs[run_id]
             seconds[spec.agent] += time.monotonic() - self._began[run_id]
             steps[spec.agent] += step
-            left[spec.agent] += spec.budget.steps - step
-        for spec in self.waiting:
-            left[spec.agent] += spec.budget.steps
+            left.append((spec, spec.budget.steps - step))
         if not sum(steps.values()):
             return None
         common = sum(seconds.values()) / sum(steps.values())
-        pace = {a: seconds[a] / steps[a] if steps[a] else common for a in left}
-        busy = max(1, min(workers, len(self.running) + len(self.waiting)))
-        return sum(left[agent] * pace[agent] for agent in left) / busy
+
+        def pace(spec: RunSpec) -> float:
+            if steps[spec.agent]:
+                return seconds[spec.agent] / steps[spec.agent]
+            whole = self.expected(spec)
+            return common if whole is None else whole / spec.budget.steps
+
+        return sum(rest * pace(spec) for spec, rest in left) / max(1, min(workers, len(left)))
 
 
 class Display(Protocol):
@@ -122,6 +132,7 @@ def run_all(
     display: Display,
     retries: int = 0,
     published: Store | None = None,
+    expected: Callable[[RunSpec], float | None] = lambda spec: None,
 ) -> State:
     """Make every run that is not complete yet.
 
@@ -136,6 +147,7 @@ def run_all(
         display: Who is told.
         retries: How often a run that failed is tried again, from its start.
         published: Runs that are finished there, as they are wanted, are taken over.
+        expected: See ``State``; ``Costs.core_seconds``.
 
     Returns:
         The final state.
@@ -147,7 +159,7 @@ def run_all(
         if published is not None and store.adopt(run, published):
             display.message(f"{run.run_id}: finished in {published.root}")
     todo = [run for run in runs if not store.is_finished(run)]
-    state = State(longest_first(todo), skipped=len(runs) - len(todo))
+    state = State(longest_first(todo), skipped=len(runs) - len(todo), expected=expected)
     batch = _Batch(state, store, executor, display, {run.run_id: retries for run in todo})
     with _termination_interrupts():
         try:

@@ -169,3 +169,8 @@ def test_estimate_follows_each_agents_pace(
     state.running[fast.run_id] = 30
     # left: 60 s for the slow one; 30 + 60 steps at 0.2 s for the fast ones; on two workers
     assert state.seconds_left(2) == pytest.approx((60 + 90 * 0.2) / 2)
+    state.waiting.append(replace(slow, agent="ToyNew"))
+    common = 66 / 90 * 60  # no pace of its own yet
+    assert state.seconds_left(2) == pytest.approx((60 + 90 * 0.2 + common) / 2)
+    state.expected = lambda spec: 1000.0
+    assert state.seconds_left(2) == pytest.approx((60 + 90 * 0.2 + 1000) / 2)
