@@ -28,14 +28,21 @@ def listed(values: Iterable[float], form: str = ".0f") -> str:
     return f"{', '.join(others)} and {last}"
 
 
-def curves(folder: Path, agent: str, column: str = "return", first: int = 40) -> list[Any]:
+def curves(
+    folder: Path, agent: str, column: str = "return", first: int = 40, setting: str = ONLINE
+) -> list[Any]:
     """Mean test return by env step, or another column's mean, of each seed.
 
     Over the ``first`` episodes, of those that were played: ten until the last checkpoint.
     """
     runs = [pd.read_csv(path) for path in sorted(folder.glob(f"{agent}/seed*/{EVALUATION}"))]
-    online = [rows[(rows["setting"] == ONLINE) & (rows["split"] == TEST)] for rows in runs]
-    return [rows[rows["episode"] < first].groupby("step")[column].mean() for rows in online]
+    played = [rows[(rows["setting"] == setting) & (rows["split"] == TEST)] for rows in runs]
+    return [rows[rows["episode"] < first].groupby("step")[column].mean() for rows in played]
+
+
+def ends(folder: Path, agent: str, column: str = "return", setting: str = ONLINE) -> list[float]:
+    """Each seed's mean over all test episodes of the last checkpoint."""
+    return [float(seed.iloc[-1]) for seed in curves(folder, agent, column, setting=setting)]
 
 
 def diagnosed(folder: Path, agent: str, name: str) -> list[float]:
