@@ -98,7 +98,8 @@ class References:
     def execute(self) -> int:
         """Compute; see the class."""
         from m3po_bench.leaderboard import references
-        from m3po_bench.leaderboard.store import Store, write_atomically
+        from m3po_bench.leaderboard.files import write_atomically
+        from m3po_bench.leaderboard.store import Store
 
         store = Store(_results_folder(self.folder))
         if self.out is not None:
@@ -245,5 +246,12 @@ def print_json(table: list[Any], paths: list[str], failed: dict[str, str]) -> No
 
 
 def split_names(names: str) -> list[str]:
-    """What a list of names separated by commas has."""
-    return [name.strip() for name in names.split(",") if name.strip()]
+    """What a list of names separated by commas has; an empty text has none.
+
+    Raises:
+        SuiteError: If it is not empty, but has none.
+    """
+    found = [name.strip() for name in names.split(",") if name.strip()]
+    if names and not found:
+        raise SuiteError(f"{names!r}: expected names, separated by commas")
+    return found

@@ -12,9 +12,10 @@ import gymnasium as gym
 from tyro.conf import Positional, arg
 
 from m3po_bench import film, zoo
+from m3po_bench.leaderboard.files import write_atomically
 from m3po_bench.leaderboard.grid import Budget, RunSpec, SuiteError, Variant, check_envs
 from m3po_bench.leaderboard.places import check_file, check_folder
-from m3po_bench.leaderboard.store import MODEL, RUN, write_atomically
+from m3po_bench.leaderboard.store import MODEL, RUN
 from m3po_bench.registry import agent_spec, env_id, short_name
 
 ZOO = Path("results/zoo")

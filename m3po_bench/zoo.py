@@ -231,12 +231,17 @@ def _rebuilt(recipe: Recipe) -> Any:
     agent_spec(recipe.agent)
     if recipe.env not in gym.registry:  # gym.make would import a module named in an id
         raise unknown_name("env", recipe.env, [name for name in gym.registry if "M3PO/" in name])
+    kwargs = dict(recipe.kwargs)
+    if "_init_setup_model" in kwargs:
+        raise ZooError(f"{recipe.agent}: _init_setup_model is not for a recipe: expected none")
+    if "device" in kwargs:  # where it was trained; there may be none such here
+        kwargs["device"] = "cpu"
     try:
         # A VecEnv of one: some agents would make a hundred copies of a single env to train in.
         env = DummyVecEnv([lambda: gym.make(recipe.env, split="train", **env_kwargs(recipe))])
         with _limited_parameters(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # arguments that were meant for those copies
-            return make_agent(recipe.agent, env, recipe.preset, recipe.seed, **recipe.kwargs)
+            return make_agent(recipe.agent, env, recipe.preset, recipe.seed, **kwargs)
     except Exception as error:  # whatever a class makes of strange arguments
         raise ZooError(
             f"{recipe.agent} cannot be made for {recipe.env} as written: "

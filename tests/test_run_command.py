@@ -24,6 +24,12 @@ def test_costs_are_summed_as_far_as_they_are_known(
     assert _cost(core_seconds) == said
 
 
+def test_a_list_without_names_is_refused(call: Callable[..., tuple[Any, str, str]]) -> None:
+    code, _, err = call("run", "quick", "--agents", ",", "--dry-run")
+    assert code != 0
+    assert "',': expected names, separated by commas" in err
+
+
 def test_published_runs_of_another_configuration_are_named(
     call: Callable[..., tuple[Any, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

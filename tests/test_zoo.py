@@ -21,8 +21,9 @@ from stable_baselines3 import SAC
 
 from m3po_bench import agent_names, load_pretrained, make_agent, registry, zoo
 from m3po_bench.leaderboard.evaluation import evaluate
+from m3po_bench.leaderboard.files import read_json
 from m3po_bench.leaderboard.settings import ONLINE, TEST, make_envs
-from m3po_bench.leaderboard.store import EVALUATION, RUN, read_json
+from m3po_bench.leaderboard.store import EVALUATION, RUN
 from m3po_bench.registry import AgentSpec, agent_spec, register_agent
 from m3po_bench.zoo import RECIPE, WEIGHTS, Recipe, ZooError
 from m3po_envs.points import PointBase
@@ -184,6 +185,7 @@ BIAS = "actor.mu.bias"
         (edit(preset="tinny"), "unknown preset 'tinny'; nearest: tiny"),
         (edit(kwargs={"env": 1}), "cannot be made .* as written: TypeError"),
         (edit(kwargs={"policy": "os.system"}), "cannot be made .* as written: ValueError"),
+        (edit(kwargs={"_init_setup_model": False}), "_init_setup_model is not for a recipe"),
         (edit(kwargs={"policy_kwargs": {"net_arch": [10**8]}}), "more than 10,000,000 parameters"),
         (edit(kwargs={"policy_kwargs": {"net_arch": [8]}}), "is missing|expected|unknown weight"),
         (edit(observation=[["observation", 4]]), "made for observation .* but .* has"),
@@ -268,6 +270,13 @@ def test_an_agent_made_with_other_arguments_is_refused(tmp_path: Path) -> None:
     ):
         zoo.export(trained("SAC"), other, tmp_path / "SAC")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_agent_is_built_where_it_acts(sac: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "SAC"
+    shutil.copytree(sac, folder)
+    edit(kwargs={**zoo.read_recipe(sac).kwargs, "device": "meta"})(folder)
+    assert zoo.load(folder).device.type == "cpu"
 
 
 class Smooth(SAC):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import GymEnv
@@ -29,6 +30,33 @@ class ParallelCopies(DummyVecEnv):
         derived = np.random.SeedSequence(seed).generate_state(self.num_envs) >> 1
         self._seeds = [seed, *(int(each) for each in derived[1:])]
         return self._seeds
+
+
+class TrainsInCopies(BaseAlgorithm):
+    """Of a single env, ``set_env`` and ``load`` make as many copies as an agent had before.
+
+    SB3's ``load`` would go on in the one env that it is handed, with a fraction of a batch.
+    """
+
+    @staticmethod
+    def _each(env: Env) -> Env:
+        """What each copy is wrapped in."""
+        return env
+
+    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
+        """See ``BaseAlgorithm.set_env``; of a single env as many copies are made as before."""
+        super().set_env(parallel_copies(env, self.n_envs, self._each), force_reset)
+
+    @classmethod
+    def load(  # type: ignore[override]  # keywords only, as everybody calls it
+        cls, path: Any, env: GymEnv | None = None, *, force_reset: bool = True, **kwargs: Any
+    ) -> Self:
+        """See ``BaseAlgorithm.load``; of a single env as many copies are made as before."""
+        if env is None or isinstance(env, VecEnv):
+            return super().load(path, env, force_reset=force_reset, **kwargs)
+        model = super().load(path, force_reset=force_reset, **kwargs)
+        model.set_env(env, force_reset)
+        return model
 
 
 def parallel_copies(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar, SupportsFloat, cast
 
@@ -350,6 +351,9 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
         self._enter(first)
 
     def _advance(self) -> None:
+        if self._n_changes == len(self._changes):
+            self._outlive()
+            return
         task = self._changes[self._n_changes].task
         self._n_changes += 1
         self._since = 0
@@ -357,11 +361,22 @@ class MetaEnvBase(gym.Env[NDArray[Any], NDArray[Any]]):
 
     def _enter(self, task: Task) -> None:
         left = self._changes[self._n_changes :]
-        self._next_change = left[0].step if left else -1
+        beyond = self.horizon + 1 if self._schedule.goes_on else -1
+        self._next_change = left[0].step if left else beyond
         self._task = task
         self._vector = task.vector
         self._task_id = self._id(task)
         self._apply(task)
+
+    def _outlive(self) -> None:
+        """Say that the episode is longer than the steps for which changes were drawn."""
+        self._changed, self._next_change = False, -1
+        warnings.warn(
+            f"{self.env_id}: changes of the task are drawn for {self.horizon} steps, and this "
+            "episode goes on for longer, without any: give the env a time limit with "
+            "max_episode_steps, or set its unwrapped.horizon",
+            stacklevel=3,
+        )
 
     def _id(self, task: Task) -> int:
         if task.index >= 0:

@@ -39,6 +39,8 @@ class Schedule:
     name: ClassVar[str]
     keeps_first_task: ClassVar[bool] = False
     """Whether every episode starts in the task of the env's first one."""
+    goes_on: ClassVar[bool] = False
+    """Whether tasks change for as long as an episode lasts."""
 
     def check(self, tasks: TaskDistribution) -> None:
         """Refuse tasks that this schedule cannot change.
@@ -118,6 +120,7 @@ class Periodic(Schedule):
     """
 
     name: ClassVar[str] = "periodic"
+    goes_on: ClassVar[bool] = True
     period: int = 50
 
     def __post_init__(self) -> None:
@@ -136,6 +139,7 @@ class Hazard(Schedule):
     """
 
     name: ClassVar[str] = "hazard"
+    goes_on: ClassVar[bool] = True
     rate: float = 0.01
 
     def __post_init__(self) -> None:
@@ -254,6 +258,7 @@ class Compound(Schedule):
     """
 
     name: ClassVar[str] = "compound"
+    goes_on: ClassVar[bool] = True
     parts: tuple[Mapping[str, Any], ...] = ()
     defaults: Mapping[str, Mapping[str, Any]] | None = None
 

@@ -52,13 +52,15 @@ class HistoryEncoder(nn.Module):
         """States after each step.
 
         Args:
-            inputs: Transitions, shape (length, n, in_features).
+            inputs: Transitions, shape (length, n, in_features); length may be 0.
             state: State before the first of them, shape (n, state_dim).
             dropout: Share of the MLPs' units that are silenced at each step.
 
         Returns:
             Shape (length, n, state_dim).
         """
+        if len(inputs) == 0:  # torch's GRU takes no empty sequence
+            return state.new_zeros(0, *state.shape)
         embedded = self._embedded(inputs.flatten(0, 1), dropout).transpose(0, 1)
         weights = [
             _block_diagonal(self.from_input.weight),

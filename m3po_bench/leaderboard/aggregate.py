@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from m3po_bench.leaderboard.files import decompressed
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.settings import (
     ONLINE,
@@ -26,14 +27,7 @@ from m3po_bench.leaderboard.statistics import (
     stratified_interval,
     student_interval,
 )
-from m3po_bench.leaderboard.store import (
-    COLUMNS,
-    EVALUATION,
-    OF_RUN,
-    Finished,
-    decompressed,
-    is_header,
-)
+from m3po_bench.leaderboard.store import COLUMNS, EVALUATION, OF_RUN, Finished, is_header
 
 LEADERBOARD_COLUMNS = (
     "agent", "env", "schedule", "setting", "split", "n_seeds", "complete",

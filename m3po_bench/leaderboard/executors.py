@@ -52,13 +52,20 @@ class LocalExecutor:
     """
 
     def __init__(self, store: Store, workers: int, options: RunOptions) -> None:
-        self.slots = workers or os.cpu_count() or 1
+        self.slots = workers or _processors()
         self._store = store
         self._options = options
 
     def start(self, specs: Sequence[RunSpec]) -> list[SupervisedProcess]:
         """See ``Executor.start``."""
         return [SupervisedProcess(spec, self._store, self._options) for spec in specs]
+
+
+def _processors() -> int:
+    """Those that this process may use, of a container or of a cluster's job, not the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def make_executor(

@@ -10,9 +10,10 @@ from typing import Any
 import gymnasium as gym
 
 from m3po_bench.leaderboard.evaluation import Episode, evaluate
+from m3po_bench.leaderboard.files import read_json, write_atomically
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
 from m3po_bench.leaderboard.settings import make_envs, n_episodes
-from m3po_bench.leaderboard.store import RUN, read_json, write_atomically
+from m3po_bench.leaderboard.store import RUN
 from m3po_bench.registry import agent_spec, make_agent
 
 _NOTE: dict[str, type] = {

@@ -6,8 +6,9 @@ import contextlib
 import time
 from abc import ABC, abstractmethod
 
+from m3po_bench.leaderboard.files import write_atomically
 from m3po_bench.leaderboard.grid import RunSpec
-from m3po_bench.leaderboard.store import ERROR, Store, write_atomically
+from m3po_bench.leaderboard.store import ERROR, Store
 from m3po_bench.leaderboard.supervision import COMPLETE, Outcome
 
 VISIBLE_SECONDS = 90.0

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from m3po_bench.leaderboard.aggregate import measures_of, scores_by_group
+from m3po_bench.leaderboard.files import write_atomically
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.pages import to_html, to_markdown
 from m3po_bench.leaderboard.plots import RETURN, agent_colours, learning_curves
@@ -17,7 +18,7 @@ from m3po_bench.leaderboard.recovery_plots import recovery_curves
 from m3po_bench.leaderboard.references import References, load_references
 from m3po_bench.leaderboard.report_tables import PAGE, make_tables
 from m3po_bench.leaderboard.settings import ONLINE, TEST
-from m3po_bench.leaderboard.store import BY_AGE, COLUMNS, OF_RUN, Store, write_atomically
+from m3po_bench.leaderboard.store import BY_AGE, COLUMNS, OF_RUN, Store
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
 from m3po_bench.leaderboard.traces import digest_traces, load_table
 

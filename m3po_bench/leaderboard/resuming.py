@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from m3po_bench.leaderboard import provenance
+from m3po_bench.leaderboard.files import read_json, write_atomically
 from m3po_bench.leaderboard.grid import RunSpec
-from m3po_bench.leaderboard.store import CHECKPOINT, CHECKPOINT_NOTE, read_json, write_atomically
+from m3po_bench.leaderboard.store import CHECKPOINT, CHECKPOINT_NOTE
 
 CHECKPOINT_EVERY = 5_000
 """Env steps between two checkpoints. At each an agent takes a new seed (or else it could not be

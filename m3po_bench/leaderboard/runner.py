@@ -30,6 +30,7 @@ from m3po_bench.leaderboard.evaluation import (
     isolated_randomness,
     reported_by,
 )
+from m3po_bench.leaderboard.files import write_atomically
 from m3po_bench.leaderboard.grid import PROTOCOL, RunSpec
 from m3po_bench.leaderboard.lock import Lock, LostLockError
 from m3po_bench.leaderboard.options import RunOptions
@@ -45,7 +46,7 @@ from m3po_bench.leaderboard.settings import (
     n_episodes,
     rows_of,
 )
-from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store, write_atomically
+from m3po_bench.leaderboard.store import ERROR, PROGRESS, Store
 from m3po_bench.leaderboard.supervision import DISK_FULL
 from m3po_bench.leaderboard.trace_file import write_trace
 from m3po_bench.registry import make_agent
@@ -230,7 +231,8 @@ class Run:
             "training_seconds": training,
             "evaluation_seconds": self._evaluation.seconds,
             "peak_memory_mb": provenance.peak_memory_mb(),
-            "diagnostics": {key: float(value) for key, value in diagnostics.items()},
+            # JSON has no NaN: what could not be measured is left out.
+            "diagnostics": {k: float(v) for k, v in diagnostics.items() if math.isfinite(v)},
             "versions": self._checkpoint.made_by["versions"],
             "commit": self._checkpoint.made_by["commit"],
             "cpu": provenance.cpu_model(),

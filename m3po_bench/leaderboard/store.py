@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
 import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from m3po_bench.leaderboard.checksums import KEY, damage, resealed, sealed
+from m3po_bench.leaderboard.files import (
+    compressed,
+    read_json,
+    replacing,
+    write_atomically,
+)
 from m3po_bench.leaderboard.grid import RunSpec, Suite, SuiteError
 from m3po_bench.leaderboard.lock import Lock, LostLockError, holder
 
@@ -86,12 +90,8 @@ class Store:
             lock = Lock.acquire(self._lock_path(folder))
             if lock is None:  # somebody is about to make it anew
                 continue
-            try:
-                if misfit := _misfit(folder, spec):  # as before, now that nobody else moves it
-                    label, reason = misfit
-                    target = _free_name(folder, label)
-                    folder.rename(target)
-                    moved.append((folder, reason, target))
+            try:  # as before, now that nobody else moves it
+                moved += _set_aside(folder, spec)
             finally:
                 lock.release()
         return moved
@@ -109,6 +109,8 @@ class Store:
             return False
         try:
             folder = self.folder(spec)
+            if (folder / RUN).exists():  # whoever had the lock has made one
+                return False
             _sweep(folder)
             fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
             shutil.copytree(other.folder(spec), fresh, ignore=shutil.ignore_patterns(".*"))
@@ -120,6 +122,9 @@ class Store:
 
     def begin(self, spec: RunSpec, step: int = 0, reported: Sequence[str] = ()) -> Path:
         """Make the run's folder, without what an unfinished run has left there or beside it.
+
+        A finished run that cannot count, which somebody may have made a moment ago, is set aside.
+        The caller has the run's lock.
 
         Args:
             spec: Which run.
@@ -135,14 +140,20 @@ class Store:
                 f"{spec.env} reports {reported}: expected names of lower-case letters, each once, "
                 f"none of {', '.join((*COLUMNS, *OF_RUN))}"
             )
-        folder = self.folder(spec)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self.make_room(spec)
         (folder / RUN).unlink(missing_ok=True)
         _sweep(folder)
         for name in (EVALUATION, TRACE, CHANGES, BY_AGE):
             (folder / name).unlink(missing_ok=True)
         kept = _rows_until(folder / ROWS, step) if step else []
         write_atomically(folder / ROWS, "\n".join([",".join(header), *kept]) + "\n")
+        return folder
+
+    def make_room(self, spec: RunSpec) -> Path:
+        """The run's folder, which is made; a finished run in it that cannot count is set aside."""
+        folder = self.folder(spec)
+        _set_aside(folder, spec)
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def add_rows(self, spec: RunSpec, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -159,7 +170,7 @@ class Store:
         """Let ``save`` write the trained model into the run's folder."""
         path = self.folder(spec) / MODEL
         # SB3 adds .zip where it is not.
-        with _replacing(path, path.with_name(f".{os.getpid()}.{MODEL}")) as temporary:
+        with replacing(path, path.with_name(f".{os.getpid()}.{MODEL}")) as temporary:
             save(temporary)
 
     def finish(self, spec: RunSpec, record: Mapping[str, Any]) -> None:
@@ -294,50 +305,6 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     }
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The file's object, or None if there is no such file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    content: dict[str, Any] = json.loads(text)
-    return content
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write to a temporary name and rename, so that no reader ever sees half a file."""
-    data = content.encode() if isinstance(content, str) else content
-    with _replacing(path, path.with_name(f".{path.name}.{os.getpid()}")) as temporary:
-        temporary.write_bytes(data)
-
-
-def compressed(data: bytes) -> bytes:
-    """The data in gzip's format; equal data give equal bytes."""
-    return gzip.compress(data, mtime=0)
-
-
-def decompressed(path: Path) -> str:
-    """The text of a file that ``compressed`` made.
-
-    Raises:
-        SuiteError: If it holds something else.
-    """
-    try:
-        return gzip.decompress(path.read_bytes()).decode()
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise SuiteError(f"{path}: {error}; run the suite again, or remove the file") from None
-
-
-@contextlib.contextmanager
-def _replacing(path: Path, temporary: Path) -> Iterator[Path]:
-    """``temporary`` is written inside and then becomes ``path``; nothing of it stays otherwise."""
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _sweep(folder: Path) -> None:
     """Remove what a kill has left half written of a run: its names begin with a dot.
 
@@ -387,6 +354,17 @@ def _misfit(folder: Path, spec: RunSpec) -> tuple[str, str] | None:
     if record is not None and record["config_hash"] != spec.config_hash:
         return record["config_hash"], "made with another configuration"
     return None
+
+
+def _set_aside(folder: Path, spec: RunSpec) -> list[tuple[Path, str, Path]]:
+    """Rename a finished run that is in this one's way, if there is one; its lock is held."""
+    misfit = _misfit(folder, spec)
+    if misfit is None:
+        return []
+    label, reason = misfit
+    target = _free_name(folder, label)
+    folder.rename(target)
+    return [(folder, reason, target)]
 
 
 def _free_name(folder: Path, label: str) -> Path:

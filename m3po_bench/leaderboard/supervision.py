@@ -17,10 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from m3po_bench.leaderboard.files import write_atomically
 from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.lock import HEARTBEAT, STALE, Lock
 from m3po_bench.leaderboard.options import RunOptions
-from m3po_bench.leaderboard.store import ERROR, LOG, PROGRESS, Store, write_atomically
+from m3po_bench.leaderboard.store import ERROR, LOG, PROGRESS, Store
 
 DISK_FULL = os.EX_IOERR
 """Exit status of a run's process that could not write."""
@@ -95,7 +96,7 @@ class SupervisedProcess:
             self._end(Outcome("failed", "it was stopped"), tell=False)
 
     def _spawn(self, lock: Lock) -> subprocess.Popen[bytes]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._store.make_room(self.spec)  # before its log is opened there
         for stale in (ERROR, PROGRESS):
             (self._folder / stale).unlink(missing_ok=True)
         one_thread = {f"{library}_NUM_THREADS": "1" for library in _THREADS}

@@ -18,6 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from m3po_bench.leaderboard.evaluation import Episode
+from m3po_bench.leaderboard.files import compressed, decompressed, write_atomically
 from m3po_bench.leaderboard.grid import SuiteError
 from m3po_bench.leaderboard.metrics import (
     WINDOW,
@@ -27,17 +28,7 @@ from m3po_bench.leaderboard.metrics import (
     savings,
     segments,
 )
-from m3po_bench.leaderboard.store import (
-    BY_AGE,
-    CHANGES,
-    OF_RUN,
-    TRACE,
-    Finished,
-    Store,
-    compressed,
-    decompressed,
-    write_atomically,
-)
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, OF_RUN, TRACE, Finished, Store
 from m3po_bench.leaderboard.trace_file import trace_columns
 
 if TYPE_CHECKING:

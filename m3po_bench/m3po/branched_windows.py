@@ -153,8 +153,6 @@ def states_along(encoder: HistoryEncoder, inputs: Tensor, start: Tensor) -> Tens
         inputs: Encoded transitions, shape (length, n, encoded_dim); length may be 0.
         start: Shape (n, state_dim).
     """
-    if len(inputs) == 0:
-        return start[None]
     return torch.cat([start[None], encoder(inputs, start)])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 EPOCH = 1000
 """Env steps of an epoch (Janner et al. 2019)."""
@@ -41,8 +42,8 @@ class Ramp:
         Raises:
             ValueError: If it is neither, or out of range; the message names the argument.
         """
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return cls(0.0, 1.0, value, value)._within(name, value, least, most)
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return cls(0.0, 1.0, float(value), float(value))._within(name, value, least, most)
         if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 4:
             raise ValueError(
                 f"{name}={value!r}: expected a number or (start_epoch, end_epoch, first, last)"

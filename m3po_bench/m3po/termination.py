@@ -15,15 +15,16 @@ TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 def offers_termination(env: VecEnv | None) -> bool:
     """Whether the env has a vectorised ``terminated(obs, action, next_obs)``, as meta-envs do.
 
-    One without ``tasks`` may call anything so, such as a flag.
+    Others may call anything so: Gymnasium's v4 bodies a flag, one without ``tasks`` what it likes.
     """
     if env is None:
         return False
     try:
-        return all(
+        named = all(
             env.env_method("has_wrapper_attr", name, indices=0)[0]
             for name in ("terminated", "tasks")
         )
+        return named and callable(env.get_attr("terminated", indices=0)[0])
     except AttributeError:
         return False
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +40,25 @@ def test_a_change_is_told_by_the_step_before_its_first_transition() -> None:
     assert [report["task_id"] for report in reports] == [1, 1, 1, 0, 0, 0]
     assert [report["task"].item() for report in reports] == [1, 1, 1, -1, -1, -1]
     assert signs == [1, 1, 1, -1, -1]  # transition 3 is the first that is paid the other way
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_an_episode_that_outlives_its_changes_says_so_once(rate: float) -> None:
+    env = PointFwdBwdEnv(schedule={"name": "hazard", "rate": rate})
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(env.horizon):
+            *_, last = env.step(STILL)
+    with pytest.warns(UserWarning, match=r"drawn for 100 steps.* max_episode_steps"):
+        *_, info = env.step(STILL)
+    assert (info["task_changed"], info["n_changes"]) == (0, last["n_changes"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        env.step(STILL)
+        env.reset(options={"schedule": "single"})  # as many changes as it is to have
+        for _ in range(env.horizon + 5):
+            env.step(STILL)
 
 
 def test_infos_are_copies() -> None:

@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 
 from m3po_bench.leaderboard.checksums import KEY
+from m3po_bench.leaderboard.files import compressed
 from m3po_bench.leaderboard.grid import RunSpec
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, TRACE, Store, compressed
+from m3po_bench.leaderboard.store import ERROR, EVALUATION, MODEL, RUN, TRACE, Store
 from m3po_bench.leaderboard.suite_files import load_suite
 
 FUSES = ("kill", "raise", "nan", "full")

@@ -182,7 +182,7 @@ def test_the_findings_have_what_is_published_of_members_with_a_bootstrap() -> No
     pier = curves(RESULTS / "lite" / "HalfCheetahPier-hazard", "M3PO")
     assert f"M3PO's seeds end at {listed(seed[20_000] for seed in pier)}, with" in prose(FINDINGS)
     told = curves(RESULTS / "references" / "PointActuatorFault-hazard", "Oracle", first=10)
-    said = f"SAC that is told it {listed(seed[3000] for seed in told)} (`results/references`, after 3,000"
+    said = f"SAC that is told it {listed(seed[3000] for seed in told)} (`results/references`, after"
     assert said in prose(FINDINGS)
 
 

@@ -28,6 +28,7 @@ from m3po_bench.leaderboard.aggregate import (
 )
 from m3po_bench.leaderboard.checksums import KEY
 from m3po_bench.leaderboard.entry_metrics import entry_metrics
+from m3po_bench.leaderboard.files import compressed, read_json, write_atomically
 from m3po_bench.leaderboard.grid import Suite, SuiteError
 from m3po_bench.leaderboard.references import (
     Reference,
@@ -39,18 +40,7 @@ from m3po_bench.leaderboard.references import (
     parse_references,
 )
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.store import (
-    BY_AGE,
-    CHANGES,
-    COLUMNS,
-    EVALUATION,
-    ROWS,
-    RUN,
-    Store,
-    compressed,
-    read_json,
-    write_atomically,
-)
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, COLUMNS, EVALUATION, ROWS, RUN, Store
 from m3po_bench.leaderboard.suite_files import parse_suite
 from m3po_bench.registry import UnknownNameError, agent_spec
 

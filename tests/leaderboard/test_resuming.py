@@ -10,17 +10,10 @@ from typing import Any
 
 import pytest
 
+from m3po_bench.leaderboard.files import read_json
 from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import (
-    CHECKPOINT,
-    CHECKPOINT_NOTE,
-    EVALUATION,
-    ROWS,
-    RUN,
-    Store,
-    read_json,
-)
+from m3po_bench.leaderboard.store import CHECKPOINT, CHECKPOINT_NOTE, EVALUATION, ROWS, RUN, Store
 from m3po_bench.leaderboard.suite_files import parse_suite
 
 EVERY = 13

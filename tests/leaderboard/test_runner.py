@@ -11,20 +11,12 @@ import pytest
 from m3po_bench.leaderboard import provenance
 from m3po_bench.leaderboard.aggregate import load_rows
 from m3po_bench.leaderboard.checksums import KEY
+from m3po_bench.leaderboard.files import read_json
 from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant
 from m3po_bench.leaderboard.model_files import play_model, saved_spec
 from m3po_bench.leaderboard.report import write_report
 from m3po_bench.leaderboard.runner import Run
-from m3po_bench.leaderboard.store import (
-    BY_AGE,
-    CHANGES,
-    EVALUATION,
-    MODEL,
-    RUN,
-    TRACE,
-    Store,
-    read_json,
-)
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, EVALUATION, MODEL, RUN, TRACE, Store
 from m3po_bench.leaderboard.suite_files import parse_suite
 from m3po_bench.leaderboard.traces import load_table
 

@@ -15,6 +15,7 @@ import pytest
 import m3po_bench  # noqa: F401 - registers the ids
 from m3po_bench.leaderboard.aggregate import leaderboard, load_rows, reference_key
 from m3po_bench.leaderboard.evaluation import evaluate
+from m3po_bench.leaderboard.files import compressed
 from m3po_bench.leaderboard.grid import Budget, RunSpec, Variant
 from m3po_bench.leaderboard.references import Reference
 from m3po_bench.leaderboard.report import write_report
@@ -33,7 +34,7 @@ from m3po_bench.leaderboard.settings import (
     rows_of,
     unseen_schedule,
 )
-from m3po_bench.leaderboard.store import EVALUATION, Store, compressed
+from m3po_bench.leaderboard.store import EVALUATION, Store
 from m3po_bench.leaderboard.verify import verify
 
 POINT, PENDULUM = "M3PO/PointFwdBwd-v0", "M3PO/PendulumRandomParams-v0"

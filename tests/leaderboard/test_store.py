@@ -9,19 +9,10 @@ from typing import Any
 
 import pytest
 
+from m3po_bench.leaderboard.files import write_atomically
 from m3po_bench.leaderboard.grid import RunSpec, SuiteError
 from m3po_bench.leaderboard.lock import LostLockError
-from m3po_bench.leaderboard.store import (
-    BY_AGE,
-    CHANGES,
-    EVALUATION,
-    MODEL,
-    ROWS,
-    RUN,
-    SUITE,
-    Store,
-    write_atomically,
-)
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, EVALUATION, MODEL, ROWS, RUN, SUITE, Store
 from m3po_bench.leaderboard.suite_files import parse_suite
 
 
@@ -80,6 +71,20 @@ def test_other_configurations_are_set_aside_for_all_seeds(store: Store, spec: Ru
     _finish(store, old)
     assert store.set_aside_misfits(spec)[0][2].name == f"seed0.{old.config_hash}-2"
     assert store.set_aside_misfits(spec) == []
+
+
+def test_a_run_that_another_process_finished_a_moment_ago_is_set_aside(
+    store: Store, spec: RunSpec
+) -> None:
+    """Of another configuration, after everybody's were looked at: its maker waited for this one."""
+    other = replace(spec, budget=replace(spec.budget, steps=99))
+    assert store.set_aside_misfits(spec) == []
+    _finish(store, other)
+    _finish(store, spec)
+    assert store.is_finished(spec)
+    kept = store.folder(spec).with_name(f"seed0.{other.config_hash}")
+    assert (kept / RUN).exists()
+    assert (kept / EVALUATION).exists()
 
 
 def test_equal_configurations_stay(store: Store, spec: RunSpec) -> None:
@@ -197,6 +202,23 @@ def test_what_is_finished_elsewhere_is_taken_over(
     _finish(other, replace(spec, seed=3))
     assert not store.adopt(replace(spec, seed=3), other)  # a finished one is never overwritten
     assert store.is_finished(changed)
+
+
+def test_a_run_finished_while_the_lock_was_awaited_is_not_replaced(
+    store: Store, spec: RunSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Store(tmp_path / "published")
+    _finish(other, spec)
+    acquire = Store.acquire
+
+    def finish_first(self: Store, spec: RunSpec) -> Any:
+        _finish(store, spec)
+        (store.folder(spec) / MODEL).write_bytes(b"own")
+        return acquire(self, spec)
+
+    monkeypatch.setattr(Store, "acquire", finish_first)
+    assert not store.adopt(spec, other)
+    assert (store.folder(spec) / MODEL).read_bytes() == b"own"
 
 
 @pytest.mark.parametrize("kill_at", [None, 1, 2, 3, 4])

@@ -14,18 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from m3po_bench.leaderboard.checksums import KEY, sealed
+from m3po_bench.leaderboard.files import compressed
 from m3po_bench.leaderboard.grid import config_hash
 from m3po_bench.leaderboard.report import write_report
-from m3po_bench.leaderboard.store import (
-    BY_AGE,
-    CHANGES,
-    EVALUATION,
-    MODEL,
-    RUN,
-    SUITE,
-    Store,
-    compressed,
-)
+from m3po_bench.leaderboard.store import BY_AGE, CHANGES, EVALUATION, MODEL, RUN, SUITE, Store
 from m3po_bench.leaderboard.verify import MAX_BYTES, verify
 
 RESULTS = Path(__file__).parents[2] / "results"

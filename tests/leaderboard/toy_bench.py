@@ -140,7 +140,7 @@ class ToyAgent:
         return (self.best + wrong + 0.01 * count[:, None]).astype(np.float32), count
 
     def diagnostics(self, episodes: list[Any]) -> dict[str, float]:
-        return {"episodes_seen": len(episodes)}
+        return {"episodes_seen": len(episodes), "not_measured": float("nan")}
 
     def save(self, path: Path) -> None:
         padding = " " * self.options.get("model_bytes", 0)

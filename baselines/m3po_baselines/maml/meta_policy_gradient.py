@@ -18,7 +18,7 @@ from m3po_baselines.maml.collection import Collection
 from m3po_baselines.maml.held_out import returns_around_inner_step
 from m3po_baselines.maml.inner_step import Batch, Gaussian
 from m3po_baselines.maml.policy import AdaptivePolicy
-from m3po_baselines.parallel_envs import parallel_copies
+from m3po_baselines.parallel_envs import TrainsInCopies, parallel_copies
 from m3po_bench.common.arguments import check_counts, check_positive, check_shares
 from m3po_bench.common.meta_algorithm import MetaAlgorithm, VecStep
 from m3po_bench.common.vec_wrappers import reset_one
@@ -40,7 +40,7 @@ class MetaBatch(NamedTuple):
     after: Batch
 
 
-class MetaPolicyGradient(MetaAlgorithm):
+class MetaPolicyGradient(TrainsInCopies, MetaAlgorithm):
     """A meta-policy trained so that one inner step makes it good at a task.
 
     An iteration takes ``n_tasks`` tasks. In each, the meta-policy takes ``n_steps`` env steps, an
@@ -137,8 +137,8 @@ class MetaPolicyGradient(MetaAlgorithm):
             )
 
     def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """See ``BaseAlgorithm.set_env``; of a single env as many copies are made as before."""
-        super().set_env(parallel_copies(env, self.n_envs), force_reset)
+        """See ``TrainsInCopies.set_env``."""
+        super().set_env(env, force_reset)
         self._begun &= not force_reset
 
     def _setup_model(self) -> None:

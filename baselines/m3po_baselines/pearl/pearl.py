@@ -189,7 +189,9 @@ class PEARL(ReplayAlgorithm):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: expected at least 0")
         sizes = self.context_size
-        self._context_sizes = ends = (sizes, sizes) if isinstance(sizes, int) else tuple(sizes)
+        one = isinstance(sizes, (int, np.integer))
+        ends = (int(sizes), int(sizes)) if one else tuple(map(int, sizes))  # type: ignore[arg-type]
+        self._context_sizes = ends
         if len(ends) != 2 or not 1 <= ends[0] <= ends[1]:
             raise ValueError(
                 f"context_size={sizes!r}: expected a number, at least 1, or the smallest and the "

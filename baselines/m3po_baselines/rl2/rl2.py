@@ -50,7 +50,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from m3po_baselines.parallel_envs import parallel_copies
+from m3po_baselines.parallel_envs import TrainsInCopies, parallel_copies
 from m3po_bench.common.arguments import check_counts
 from m3po_bench.common.kept_policy import KeptPolicy
 from m3po_bench.common.vec_wrappers import VecPreviousActionReward
@@ -68,7 +68,7 @@ class TrialPolicy(KeptPolicy, MlpLstmPolicy):
     """sb3-contrib's recurrent policy, unchanged but for what its ``save`` keeps."""
 
 
-class RL2(RecurrentPPO):
+class RL2(TrainsInCopies, RecurrentPPO):
     """Recurrent PPO over trials; see the module's docstring.
 
     Every ``learn`` begins new trials; afterwards the env draws its own tasks again.
@@ -124,14 +124,14 @@ class RL2(RecurrentPPO):
         )  # fmt: skip
 
     @staticmethod
+    def _each(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return in_trials(env)
+
+    @staticmethod
     def _wrap_env(env: GymEnv, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
         env = in_trials(env) if isinstance(env, gym.Env) else env
         venv = BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
         return venv if layout_of(venv).has_history else VecPreviousActionReward(venv)
-
-    def set_env(self, env: GymEnv, force_reset: bool = True) -> None:
-        """See ``BaseAlgorithm.set_env``; of a single env as many copies are made as before."""
-        super().set_env(parallel_copies(env, self.n_envs, in_trials), force_reset)
 
     def learn(self, *args: Any, **kwargs: Any) -> Self:
         """See ``RecurrentPPO.learn``; every call begins new trials."""
