@@ -77,17 +77,17 @@ def _curves(rows: pd.DataFrame, references: References) -> pd.DataFrame:
     # All else is played at the last checkpoint only, and has no curve.
     common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
     # One mean over all runs: one for each of a thousand runs takes as long as all the figures.
-    curves = common.groupby([*_RUN, "step"])["return"].mean()
+    curves = common.groupby([*_RUN, "step"])["return"].agg(["mean", "size"])
     return _of_groups(curves.groupby(level=_RUN), lambda curve: _curve(curve, references))
 
 
-def _curve(curve: pd.Series, references: References) -> dict[str, float]:
-    names = curve.index[0]
-    steps, returns = curve.index.get_level_values("step").to_numpy(), curve.to_numpy()
+def _curve(curve: pd.DataFrame, references: References) -> dict[str, float]:
+    names, episodes = curve.index[0], int(curve["size"].iloc[0])
+    steps, returns = curve.index.get_level_values("step").to_numpy(), curve["mean"].to_numpy()
     found = {"curve_area": area_under_curve(steps, returns) if len(steps) > 1 else np.nan}
     known = references.get(reference_key(*names[1 : len(ENTRY)]), {})
     if {"random", "oracle"} <= set(known):
-        low, high = known["random"].mean, known["oracle"].mean
+        low, high = (known[role].in_first(episodes) for role in ("random", "oracle"))
         for percent in (50, 80):
             reached = steps_to(steps, returns, low + percent / 100.0 * (high - low))
             # A seed that never gets there makes the entry's mean unknown, not smaller.

@@ -68,7 +68,9 @@ def learning_curves(
     common = common[(common["setting"] == ONLINE) & (common["split"] == TEST)]
     common = common[common[value].notna()]
     by = ["env", "agent", "schedule", "seed", "step"]
-    curves = common.groupby(by, as_index=False)[value].mean()
+    curves = common.groupby(by, as_index=False).agg(
+        **{value: (value, "mean"), "episodes": (value, "size")}
+    )
     envs = sorted(curves["env"].unique())
     shown = of_agents(colours, curves["agent"])
     figure, axes = panels(len(envs), evenly(len(envs), _COLUMNS), shown)
@@ -76,7 +78,8 @@ def learning_curves(
         panel = curves[curves["env"] == env]
         _panel(ax, panel, colours, seeds_asked, value)
         if value == RETURN:
-            _reference_lines(ax, references.get((env, panel["schedule"].iloc[0]), {}))
+            known = references.get((env, panel["schedule"].iloc[0]), {})
+            _reference_lines(ax, known, int(panel["episodes"].min()))
         ax.set_title(short_name(env))
     return as_png(figure)
 
@@ -188,13 +191,15 @@ def _panel(
     ax.margins(x=0.02)
 
 
-def _reference_lines(ax: Axes, known: Mapping[str, Reference]) -> None:
+def _reference_lines(ax: Axes, known: Mapping[str, Reference], episodes: int) -> None:
+    """Of as many test episodes as the curves, where that is known."""
     for role, colour in _REFERENCES.items():
         if role in known:
-            ax.axhline(known[role].mean, color=colour, linestyle="--", linewidth=1.2)
+            height = known[role].in_first(episodes)
+            ax.axhline(height, color=colour, linestyle="--", linewidth=1.2)
             ax.annotate(
                 role,
-                (1.0, known[role].mean),
+                (1.0, height),
                 xycoords=("axes fraction", "data"),
                 xytext=(-3, 3),
                 textcoords="offset points",

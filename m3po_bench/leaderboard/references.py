@@ -50,6 +50,8 @@ class Reference:
         versions: Package versions it was run with.
         by_age: Mean reward at each number of env steps since a change of the task, from 0 on;
             empty where nothing changes within episodes.
+        returns: Mean return over seeds in each of the test episodes, in their order; empty where
+            that is not known.
     """
 
     mean: float
@@ -58,6 +60,12 @@ class Reference:
     command: str
     versions: Mapping[str, str]
     by_age: tuple[float, ...] = ()
+    returns: tuple[float, ...] = ()
+
+    def in_first(self, episodes: int) -> float:
+        """Mean return in the first test episodes, which curves are of; in all if not known."""
+        known = 0 < episodes <= len(self.returns)
+        return sum(self.returns[:episodes]) / episodes if known else self.mean
 
 
 _Runs = dict[tuple[str, str], list[tuple[Path, dict[str, Any]]]]
@@ -76,7 +84,12 @@ def parse_references(text: str) -> References:
     """The inverse of ``dump_references``."""
     return {
         (env, schedule): {
-            role: Reference(**{**values, "by_age": tuple(values.get("by_age", ()))})
+            role: Reference(
+                **{
+                    **values,
+                    **{name: tuple(values.get(name, ())) for name in ("by_age", "returns")},
+                }
+            )
             for role, values in roles.items()
         }
         for env, schedules in json.loads(text).items()
@@ -138,6 +151,7 @@ def compute_references(store: Store, envs: Sequence[str] = ()) -> References:
             played = [_play(folder, schedule) for folder, _ in group]
             known = Reference(
                 mean=_mean([_mean([e.total for e in episodes]) for episodes in played]),
+                returns=_by_episode(played),
                 n_seeds=len(played),
                 steps=group[0][1]["config"]["steps"],
                 command=command,
@@ -146,9 +160,10 @@ def compute_references(store: Store, envs: Sequence[str] = ()) -> References:
             )
             optimal = _optimal_episodes(env, schedule) if role == "oracle" else []
             if optimal:
-                best = _mean([episode.total for episode in optimal])
-                ages = _rewards_by_age(optimal)
-                known = replace(known, mean=best, n_seeds=1, steps=0, by_age=ages)
+                known = replace(
+                    known, mean=_mean([episode.total for episode in optimal]), n_seeds=1, steps=0,
+                    by_age=_rewards_by_age(optimal), returns=_by_episode([optimal]),
+                )  # fmt: skip
             found.setdefault((env, schedule), {})[role] = known
     return found
 
@@ -184,6 +199,11 @@ def _rewards_by_age(episodes: Sequence[Episode]) -> tuple[float, ...]:
     ages = by_age(trace_of(renumbered))
     known = int((ages["age"].to_numpy() == np.arange(len(ages))).sum())
     return tuple(round(float(reward), 4) for reward in ages["reward"].head(known))
+
+
+def _by_episode(played: Sequence[Sequence[Episode]]) -> tuple[float, ...]:
+    """Mean return over seeds in each test episode, of which every seed has played all."""
+    return tuple(_mean([each.total for each in same]) for same in zip(*played, strict=True))
 
 
 def _mean(values: list[float]) -> float:

@@ -35,6 +35,16 @@ def test_every_published_entry_has_a_score(suite: str) -> None:
         assert known["random"].mean < known["oracle"].mean
 
 
+def test_references_in_each_episode_have_their_mean() -> None:
+    known = [ref for roles in load_references().values() for ref in roles.values() if ref.returns]
+    assert len(known) > 20
+    for reference in known:
+        assert len(reference.returns) == 40
+        assert sum(reference.returns) / 40 == pytest.approx(reference.mean, abs=1e-3)
+    oracle = load_references()["M3PO/HalfCheetahFwdBwd-v0", "hazard"]["oracle"]
+    assert oracle.in_first(10) < 0.9 * oracle.mean  # these ten are harder than most
+
+
 def test_the_humanoids_oracle_does_not_walk_as_is_said() -> None:
     folder = RESULTS / "references-mujoco" / "HumanoidDirection-hazard" / "Oracle" / "seed0"
     rows = pd.read_csv(folder / EVALUATION)

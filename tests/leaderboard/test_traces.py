@@ -177,6 +177,19 @@ def _rows(returns: dict[int, dict[int, float]], length: int = 100) -> pd.DataFra
     )  # fmt: skip
 
 
+def test_curves_are_measured_against_references_in_the_same_episodes() -> None:
+    rows = _rows({0: {10: 0.3, 20: 0.7}})  # of the first two episodes, where the oracle has 0.5
+    oracle = replace(REFERENCES["oracle"], returns=(0.4, 0.6, 2.0))
+    assert (oracle.in_first(2), oracle.in_first(4)) == (pytest.approx(0.5), oracle.mean)
+    references = {("M3PO/PointFwdBwd-v0", "hazard"): {**REFERENCES, "oracle": oracle}}
+    (entry,) = entry_metrics(rows, pd.DataFrame(), references).to_dict("records")
+    assert (entry["steps_to_50"], entry["steps_to_80"]) == (10, 10)  # four fifths are 0.2
+    (entry,) = entry_metrics(
+        rows, pd.DataFrame(), {("M3PO/PointFwdBwd-v0", "hazard"): REFERENCES}
+    ).to_dict("records")
+    assert (entry["steps_to_50"], entry["steps_to_80"]) == (10, 20)
+
+
 def test_metrics_of_an_entry_are_means_over_seeds() -> None:
     rows = _rows({0: {10: -1.0, 20: 1.0}, 1: {10: 0.5, 20: 0.5}})
     changes = pd.DataFrame(
