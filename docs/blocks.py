@@ -133,22 +133,35 @@ def bounds_block() -> str:
     return "\n".join(line for line in done.stdout.splitlines() if line.startswith("|"))
 
 
-def quick_block() -> str:
-    """The first table of each env in the published page of the suite ``quick``, and all envs'."""
-    page = (DOCS.parent / "results" / "quick" / "leaderboard.md").read_text(encoding="utf-8")
+def leaderboard_block(suite: str, headings: str) -> str:
+    """Of a published suite's page: how to read it, and the first table of online test episodes.
+
+    Of the sections whose heading has an env that ``headings``, a regular expression, matches.
+    """
+    page = (DOCS.parent / "results" / suite / "leaderboard.md").read_text(encoding="utf-8")
     _, intro, *sections = re.split(r"^##? .*\n", page, flags=re.MULTILINE)
-    headings = re.findall(r"^## (.*)", page, re.MULTILINE)
     blocks = [intro.strip()]
-    for heading, section in zip(headings, sections, strict=True):
-        if "online, test" in heading:
+    for heading, section in zip(re.findall(r"^## (.*)", page, re.MULTILINE), sections, strict=True):
+        if re.fullmatch(rf"({headings}), \w+, online, test", heading):
             text, table = section.strip().split("\n\n")[:2]
             blocks += [f"### {heading}", text, table]
     wrapped = (textwrap.fill(b, 118) if b[0] not in "#|" else b for b in blocks)
     return "\n\n".join(wrapped)
 
 
+def quick_block() -> str:
+    """Every env's returns in ``quick``, and all envs' scores."""
+    return leaderboard_block("quick", ".*")
+
+
+def quick_all_block() -> str:
+    """All envs' scores in ``quick-all``."""
+    return leaderboard_block("quick-all", "All envs")
+
+
 GENERATED = {
     ("../README.md", "quick"): quick_block,
+    ("../README.md", "quick-all"): quick_all_block,
     ("theory.md", "bounds"): bounds_block,
     ("arguments.md", "arguments"): arguments_block,
     ("leaderboard.md", "published"): published_block,
