@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from m3po_bench.leaderboard.checksums import resealed
+from m3po_bench.leaderboard.store import RUN
 from m3po_bench.run_command import _cost
+
+PUBLISHED = Path(__file__).parents[1] / "results"
 
 
 @pytest.mark.parametrize(
@@ -42,3 +48,17 @@ def test_published_runs_of_another_configuration_are_named(
     assert "1 published runs were made with another configuration" in err
     assert err.rstrip().endswith("PointFwdBwd-hazard/SAC")
     assert "0 finished" in out
+
+
+def test_a_run_that_was_measured_against_other_references_is_named(
+    call: Callable[..., tuple[Any, str, str]], tmp_path: Path
+) -> None:
+    place = "PointFwdBwd-hazard/SAC/seed0"
+    shutil.copytree(PUBLISHED / "quick" / place, tmp_path / place)
+    record = json.loads((tmp_path / place / RUN).read_text())
+    noted = resealed({**record, "measured_against": "others"}, RUN, {})
+    (tmp_path / place / RUN).write_text(json.dumps(noted))
+    code, out, err = call("report", str(tmp_path))
+    assert code == 0
+    assert f"{place}: its regret, recovery and savings were measured against other" in err
+    assert "| SAC" in out

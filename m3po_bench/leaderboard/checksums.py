@@ -25,16 +25,20 @@ def sealed(record: Mapping[str, Any], folder: Path, name: str, files: list[str])
     return {**record, KEY: {name: _of_record(record), **sums}}
 
 
-def resealed(record: Mapping[str, Any], contents: Mapping[str, bytes | None]) -> dict[str, Any]:
-    """A sealed record with other checksums for some of its files.
+def resealed(
+    record: Mapping[str, Any], name: str, contents: Mapping[str, bytes | None]
+) -> dict[str, Any]:
+    """A sealed record, of which more may have changed, with other checksums for some files.
 
     Args:
-        record: As ``sealed`` has made it.
+        record: As ``sealed`` has made it, or with other values since.
+        name: Under which name it will be written.
         contents: By file name what it holds from now on; None for one that is to have no checksum.
     """
     kept = {file: sum_ for file, sum_ in record[KEY].items() if file not in contents}
     new = {file: _of_bytes(data) for file, data in contents.items() if data is not None}
-    return {**record, KEY: {**kept, **new}}
+    own = {name: _of_record(_without_sums(record))}
+    return {**record, KEY: {**kept, **new, **own}}
 
 
 def damage(
@@ -60,7 +64,7 @@ def damage(
     sums = record[KEY]
     if not isinstance(sums, dict) or any(Path(str(file)).name != file for file in sums):
         return f"{name}: {KEY} is no table of checksums by file name"
-    if sums.get(name) != _of_record({key: record[key] for key in record if key != KEY}):
+    if sums.get(name) != _of_record(_without_sums(record)):
         return f"{name} is not as it was written"
     for file, expected in sums.items():
         path = folder / file
@@ -71,6 +75,10 @@ def damage(
         if _of_file(path) != expected:
             return f"{file} is not as it was written"
     return ""
+
+
+def _without_sums(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != KEY}
 
 
 def _of_record(record: Mapping[str, Any]) -> str:

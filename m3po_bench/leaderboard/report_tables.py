@@ -52,7 +52,7 @@ def make_tables(store: Store, finished: Finished, references: References) -> Tab
     Raises:
         SuiteError: If a file is not what a run writes.
     """
-    rows, changes = load_rows(finished), load_table(finished, CHANGES)
+    rows, changes = load_rows(finished), load_table(finished, CHANGES, references)
     suite = store.read_suite() or {"name": store.root.name, "seeds": int(rows["seed"].nunique())}
     configs = {
         (record["agent"], record["env"], record["schedule"]): record["config"]

@@ -107,7 +107,7 @@ class Run:
         train_env.close()
         record = self._record(model, training, diagnostics)
         if any(episode.n_changes for episode in episodes):
-            self._digest(episodes)
+            record |= self._digest(episodes)
         if hasattr(model, "save"):
             self.store.keep_model(spec, model.save)
         self.store.finish(spec, record)
@@ -205,14 +205,14 @@ class Run:
         self.store.add_rows(self.spec, ((step, *row[:-1], *row.reported) for row in rows))
         return episodes
 
-    def _digest(self, episodes: list[Episode]) -> None:
-        """Keep what followed on changes, before the run's files are sealed."""
+    def _digest(self, episodes: list[Episode]) -> dict[str, str]:
+        """Keep what followed on changes, before the run's files are sealed; what to note of it."""
         # Only now: pandas and SciPy take longer to import than a run of a toy.
         from m3po_bench.leaderboard.references import load_references
         from m3po_bench.leaderboard.traces import write_digest
 
         known = load_references().get((self.spec.env, self.spec.schedule), {})
-        write_digest(self.store.folder(self.spec), self.spec.env, episodes, known)
+        return write_digest(self.store.folder(self.spec), self.spec.env, episodes, known)
 
     def _show(self, step: int, now: bool = False) -> None:
         if now or time.monotonic() > self._reported + _PROGRESS_EVERY:

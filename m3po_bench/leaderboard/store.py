@@ -193,7 +193,9 @@ class Store:
         write_atomically(folder / RUN, json.dumps(full, indent=2) + "\n")
         (folder / ROWS).unlink()
 
-    def replace_tables(self, folder: Path, tables: Mapping[str, bytes]) -> None:
+    def replace_tables(
+        self, folder: Path, tables: Mapping[str, bytes], noted: Mapping[str, str] | None = None
+    ) -> None:
         """Write what follows from a finished run's files, under its checksums if it has any.
 
         Nothing is done where somebody makes that run anew.
@@ -201,6 +203,7 @@ class Store:
         Args:
             folder: The run's.
             tables: Contents by file name.
+            noted: What its record says of them from now on.
         """
         lock = Lock.acquire(self._lock_path(folder))
         if lock is None:
@@ -213,7 +216,7 @@ class Store:
             _reseal(folder, record, dict.fromkeys(tables))
             for name, content in tables.items():
                 write_atomically(folder / name, content)
-            _reseal(folder, record, tables)
+            _reseal(folder, {**record, **(noted or {})}, tables)
         finally:
             lock.release()
 
@@ -335,7 +338,7 @@ def _read_record(folder: Path) -> tuple[dict[str, Any] | None, str]:
 
 def _reseal(folder: Path, record: Mapping[str, Any], contents: Mapping[str, bytes | None]) -> None:
     if KEY in record:
-        full = resealed(record, contents)
+        full = resealed(record, RUN, contents)
         write_atomically(folder / RUN, json.dumps(full, indent=2) + "\n")
 
 

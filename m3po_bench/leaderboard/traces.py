@@ -7,10 +7,12 @@ from it is kept beside it in two small tables, ``CHANGES`` and ``BY_AGE``, which
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -49,6 +51,8 @@ AGE_COLUMNS = ("age", "changes", "reward")
 """One row a number of steps since a change: how many changes lived to see it, mean reward."""
 
 _COLUMNS = {CHANGES: CHANGE_COLUMNS, BY_AGE: AGE_COLUMNS}
+MEASURED_AGAINST = "measured_against"
+"""Key of ``run.json``: the fingerprint of the references that ``CHANGES`` was measured against."""
 _MAY_BE_EMPTY = ("regret", "recovery", "recovered", "savings")
 
 MAX_AGE = 60
@@ -133,6 +137,16 @@ def changes_of(
     return pd.DataFrame(rows, columns=list(CHANGE_COLUMNS))
 
 
+def fingerprint(references: Mapping[str, Reference]) -> str:
+    """Twelve letters that stand for what is measured against after a change of the task.
+
+    Args:
+        references: By role, of one env and schedule.
+    """
+    ages = {r: references[r].by_age for r in ("oracle", "random") if r in references}
+    return hashlib.sha256(json.dumps(ages, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def digest(trace: pd.DataFrame, env: str, references: Mapping[str, Reference]) -> dict[str, bytes]:
     """``CHANGES`` and ``BY_AGE`` of a trace, as their files hold them; none without rows.
 
@@ -153,7 +167,7 @@ def digest(trace: pd.DataFrame, env: str, references: Mapping[str, Reference]) -
 
 def write_digest(
     folder: Path, env: str, episodes: Sequence[Episode], references: Mapping[str, Reference]
-) -> None:
+) -> dict[str, str]:
     """Write ``CHANGES`` and ``BY_AGE`` into the folder of a run that is being made.
 
     Args:
@@ -161,9 +175,13 @@ def write_digest(
         env: Id of its env.
         episodes: Of its final checkpoint.
         references: By role, of its env and schedule.
+
+    Returns:
+        What the run's record is to say of them.
     """
     for name, content in digest(trace_of(episodes), env, references).items():
         write_atomically(folder / name, content)
+    return {MEASURED_AGAINST: fingerprint(references)}
 
 
 def digest_traces(store: Store, finished: Finished, references: References) -> None:
@@ -182,8 +200,19 @@ def digest_traces(store: Store, finished: Finished, references: References) -> N
         known = references.get((record["env"], record["schedule"]), {})
         tables = digest(pd.read_parquet(folder / TRACE), record["env"], known)
         kept = {name: path.read_bytes() for name in tables if (path := folder / name).is_file()}
-        if kept != tables:
-            store.replace_tables(folder, tables)
+        measured = {MEASURED_AGAINST: fingerprint(known)}
+        if tables and (kept, {**record, **measured}) != (tables, record):
+            store.replace_tables(folder, tables, measured)
+            record.update(measured)
+
+
+def is_outdated(record: Mapping[str, Any], references: References) -> bool:
+    """Whether a run's ``CHANGES`` were measured against other references than these.
+
+    Records of before it was noted are taken to be of these.
+    """
+    known = references.get((record["env"], record["schedule"]), {})
+    return record.get(MEASURED_AGAINST) not in (None, fingerprint(known))
 
 
 def parse_table(name: str, text: str) -> pd.DataFrame:
@@ -211,12 +240,13 @@ def parse_table(name: str, text: str) -> pd.DataFrame:
     return table
 
 
-def load_table(finished: Finished, name: str) -> pd.DataFrame:
+def load_table(finished: Finished, name: str, references: References | None = None) -> pd.DataFrame:
     """``CHANGES`` or ``BY_AGE`` of all finished runs that have it.
 
     Args:
         finished: From ``Store.finished``.
         name: Of the file.
+        references: What of ``CHANGES`` was measured against others is left empty.
 
     Returns:
         A long table: agent, env, schedule, seed, then the file's columns; empty without any.
@@ -234,6 +264,8 @@ def load_table(finished: Finished, name: str) -> pd.DataFrame:
             except ValueError as error:
                 reason = f"{path}: {error}; run the suite again, or remove the file"
                 raise SuiteError(reason) from None
+            if references is not None and is_outdated(record, references):
+                table[list(_MAY_BE_EMPTY)] = np.nan
             for position, column in enumerate(OF_RUN):
                 table.insert(position, column, record[column])
             tables.append(table)
