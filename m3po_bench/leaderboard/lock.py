@@ -59,7 +59,9 @@ class Lock:
             draft.write_text(json.dumps(_identity()), encoding="utf-8")
             os.link(draft, _file(path, last + 1))
         except FileExistsError:
-            return None
+            # NFS may carry a request out, lose the answer and send it again: then it is ours.
+            if not draft.samefile(_file(path, last + 1)):
+                return None
         finally:
             draft.unlink(missing_ok=True)
         return cls(path, last + 1)

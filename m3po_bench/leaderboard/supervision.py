@@ -186,7 +186,8 @@ def make_run(spec: RunSpec, root: Path, options: RunOptions) -> Outcome:
 
 def _how_it_ended(status: int) -> str:
     if status < 0:
-        return f"its process was ended by {signal.Signals(-status).name}"
+        named = {each.value: each.name for each in signal.Signals}  # but for most real-time ones
+        return f"its process was ended by {named.get(-status, f'signal {-status}')}"
     if status == DISK_FULL:
         return "the disk is full: neither its results nor its error could be written"
     return f"its process ended with status {status}, without a result"

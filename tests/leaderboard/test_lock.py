@@ -61,6 +61,21 @@ def test_one_holder_until_it_is_given_back(path: Path) -> None:
     assert (second.term, first.is_lost(), second.is_lost()) == (2, True, False)
 
 
+def test_a_link_that_was_made_but_answered_twice_is_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a network file system may, when an answer is lost on the way."""
+    link = os.link
+
+    def answered_twice(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(target)
+
+    monkeypatch.setattr(os, "link", answered_twice)
+    assert Lock.acquire(path) is not None
+    assert Lock.acquire(path) is None
+
+
 def test_giving_back_what_was_taken_over_changes_nothing(path: Path) -> None:
     first = _hold_elsewhere(path)
     _age(first, STALE + 5)

@@ -90,6 +90,11 @@ def test_a_stopped_run_is_no_failure_and_is_given_back(store: Store, spec: RunSp
     assert not (store.folder(spec) / ERROR).exists()
 
 
+def test_every_signal_has_a_name() -> None:
+    assert supervision._how_it_ended(-9) == "its process was ended by SIGKILL"
+    assert supervision._how_it_ended(-40) == "its process was ended by signal 40"
+
+
 def test_where_the_folder_cannot_be_made_the_run_has_failed(tmp_path: Path, spec: RunSpec) -> None:
     (tmp_path / "file").touch()
     outcome = _ended(SupervisedProcess(spec, Store(tmp_path / "file"), RunOptions()))
