@@ -28,6 +28,16 @@ def test_it_has_the_returns_of_every_env_in_quick() -> None:
         assert re.search(rf"\| {agent} .*\| {mean:.1f} ", section.split("###")[0])
 
 
+def test_it_has_the_scores_of_every_agent_in_quick_all() -> None:
+    table = pd.read_csv(ROOT / "results/quick-all/over_envs.csv")
+    table = table[(table["setting"] == "online") & (table["split"] == "test")]
+    assert len(table) > 10
+    _, found, section = README.partition("<!-- quick-all: begin -->")
+    assert found
+    for agent, iqm in zip(table["agent"], table["iqm"], strict=True):
+        assert re.search(rf"\| {agent}( \*)? .*\| {iqm:.2f} ", section)
+
+
 def test_files_it_links_to_exist() -> None:
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
     assert len(links) > 3

@@ -23,7 +23,8 @@ def online(suite: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    "suite", ["quick", "point", "cheetah", "cheetah-baselines", "lite", "ablation-short"]
+    "suite",
+    ["quick", "quick-all", "point", "cheetah", "cheetah-baselines", "lite", "ablation-short"],
 )
 def test_every_published_entry_has_a_score(suite: str) -> None:
     entries, references = online(suite), load_references()
