@@ -48,13 +48,19 @@ class TrainsInCopies(BaseAlgorithm):
         super().set_env(parallel_copies(env, self.n_envs, self._each), force_reset)
 
     @classmethod
-    def load(  # type: ignore[override]  # keywords only, as everybody calls it
-        cls, path: Any, env: GymEnv | None = None, *, force_reset: bool = True, **kwargs: Any
+    def load(  # type: ignore[override]  # what follows by keyword only
+        cls,
+        path: Any,
+        env: GymEnv | None = None,
+        device: Any = "auto",
+        *,
+        force_reset: bool = True,
+        **kwargs: Any,
     ) -> Self:
         """See ``BaseAlgorithm.load``; of a single env as many copies are made as before."""
         if env is None or isinstance(env, VecEnv):
-            return super().load(path, env, force_reset=force_reset, **kwargs)
-        model = super().load(path, force_reset=force_reset, **kwargs)
+            return super().load(path, env, device, force_reset=force_reset, **kwargs)
+        model = super().load(path, None, device, force_reset=force_reset, **kwargs)
         model.set_env(env, force_reset)
         return model
 
