@@ -125,6 +125,10 @@ class NonStationary(MetaEnvBase, gym.Wrapper[Any, Any, Any, Any], gym.utils.Reco
         MetaEnvBase.__init__(self, schedule, split, visibility)
         self.horizon = env.spec.max_episode_steps
 
+    def has_wrapper_attr(self, name: str) -> bool:
+        """As Gymnasium's, but the body's ``terminated``, a flag of its v4, is not ``MetaEnv``'s."""
+        return hasattr(type(self), name) if name == "terminated" else super().has_wrapper_attr(name)
+
     def _fields_of(self, model: mujoco.MjModel) -> ModelFields:
         names = dict.fromkeys(varied.field for varied in self._varied)
         return ModelFields(model, [name for name in names if name not in self._weights])

@@ -15,16 +15,15 @@ TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 def offers_termination(env: VecEnv | None) -> bool:
     """Whether the env has a vectorised ``terminated(obs, action, next_obs)``, as meta-envs do.
 
-    Others may call anything so: Gymnasium's v4 bodies a flag, one without ``tasks`` what it likes.
+    One without ``tasks`` may call anything so, such as a flag.
     """
     if env is None:
         return False
     try:
-        named = all(
+        return all(
             env.env_method("has_wrapper_attr", name, indices=0)[0]
             for name in ("terminated", "tasks")
         )
-        return named and callable(env.get_attr("terminated", indices=0)[0])
     except AttributeError:
         return False
 

@@ -50,6 +50,17 @@ def same(first: list[Any], second: list[Any]) -> bool:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*out of date")
+def test_the_flag_of_older_bodies_is_no_method_of_a_meta_env() -> None:
+    env = make("Hopper-v4")
+    assert isinstance(env.get_wrapper_attr("terminated"), bool)
+    assert not PreviousActionReward(env).has_wrapper_attr("terminated")
+    assert env.has_wrapper_attr("tasks")
+    assert env.has_wrapper_attr("model")
+    model: Any = make_agent("M3PO", env, preset="tiny", seed=0).learn(130)
+    assert model.policy.meta_model.termination is not None  # learnt
+
+
 def test_copies_change_their_physics_too() -> None:
     made = make(schedule=BUSY)
     played = rollout(made, seed=3)

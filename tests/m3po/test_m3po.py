@@ -236,9 +236,6 @@ def test_the_real_share_follows_its_ramp() -> None:
 def test_env_without_a_termination_function_gets_a_learnt_one() -> None:
     assert tiny().policy.meta_model.termination is None
     assert tiny("Pendulum-v1").policy.meta_model.termination is not None
-    env = gym.make(ENV)
-    env.unwrapped.terminated = True  # type: ignore[attr-defined]  # a flag, as of v4 bodies
-    assert tiny(env).policy.meta_model.termination is not None
 
 
 def test_learning_anew_in_the_middle_of_an_episode() -> None:
