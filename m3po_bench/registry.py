@@ -113,6 +113,8 @@ class AgentSpec:
         """What the class takes by name, or what it passes that on to does."""
         found: dict[str, inspect.Parameter] = {}
         for cls in self.load_class().__mro__:
+            if not {"__init__", "__new__"} & vars(cls).keys():
+                continue  # it shows a constructor that comes later, for which others are in between
             parameters = inspect.signature(cls).parameters.values()
             named = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
             found = {**named, **found}
