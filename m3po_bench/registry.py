@@ -114,7 +114,7 @@ class AgentSpec:
         found: dict[str, inspect.Parameter] = {}
         for cls in self.load_class().__mro__:
             if not {"__init__", "__new__"} & vars(cls).keys():
-                continue  # it shows a constructor that comes later, for which others are in between
+                continue  # what it inherits need not be the next constructor that is called
             parameters = inspect.signature(cls).parameters.values()
             named = {p.name: p for p in parameters if p.kind is not p.VAR_KEYWORD}
             found = {**named, **found}
