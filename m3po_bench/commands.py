@@ -225,28 +225,18 @@ def _name_damaged(store: Any) -> None:
         complain(f"{folder}: {problem}; left out")
 
 
-def _name_outdated(store: Any) -> None:
-    from m3po_bench.leaderboard.references import load_references
-    from m3po_bench.leaderboard.store import TRACE
-    from m3po_bench.leaderboard.traces import is_outdated
-
-    references = load_references()
-    for folder, record in store.finished():
-        if is_outdated(record, references) and not (folder / TRACE).is_file():
-            complain(
-                f"{folder}: its regret, recovery and savings were measured against other "
-                "references than today's, and its trace.parquet is not there; they are left out"
-            )
-
-
 def print_report(store: Any, as_json: bool, failed: dict[str, str]) -> None:
     """Write a results folder's report, and print it."""
     from m3po_bench.leaderboard.report import write_report
     from m3po_bench.theory import gap_figure
 
     _name_damaged(store)
-    _name_outdated(store)
     report = write_report(store, further_figures={"return_gap": gap_figure})
+    for folder in report.outdated:
+        complain(
+            f"{folder}: its regret, recovery and savings were measured against other references "
+            "than today's, and its trace.parquet is not there; they are left out"
+        )
     if as_json:
         table = json.loads(report.table.to_json(orient="records"))
         print_json(table, [str(path) for path in report.paths], failed)

@@ -20,7 +20,7 @@ from m3po_bench.leaderboard.report_tables import PAGE, make_tables
 from m3po_bench.leaderboard.settings import ONLINE, TEST
 from m3po_bench.leaderboard.store import BY_AGE, COLUMNS, OF_RUN, Store
 from m3po_bench.leaderboard.summary_plots import model_errors, performance_profiles, score_map
-from m3po_bench.leaderboard.traces import digest_traces, load_table
+from m3po_bench.leaderboard.traces import digest_traces, is_outdated, load_table
 
 FurtherFigure = Callable[[pd.DataFrame, Mapping[str, Any]], bytes | None]
 """Draws a PNG image of ``measures_of``'s table, given a colour for each agent; or nothing."""
@@ -39,11 +39,14 @@ class Report:
         table: The leaderboard.
         markdown: The leaderboard as Markdown.
         paths: Files, the leaderboard first.
+        outdated: Folders of runs whose regret, recovery and savings are left out: they were
+            measured against other references, and their traces are not there.
     """
 
     table: pd.DataFrame
     markdown: str
     paths: tuple[Path, ...]
+    outdated: tuple[Path, ...]
 
 
 def write_report(
@@ -90,7 +93,9 @@ def write_report(
     }
     for name in _earlier_figures(store.root, rows):
         contents.setdefault(name, None)
-    return Report(tables.table, to_markdown(tables.page), _written(store.root, contents))
+    outdated = tuple(folder for folder, record in finished if is_outdated(record, references))
+    written = _written(store.root, contents)
+    return Report(tables.table, to_markdown(tables.page), written, outdated)
 
 
 def _earlier_figures(root: Path, rows: pd.DataFrame) -> list[str]:
